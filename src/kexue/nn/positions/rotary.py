@@ -9,11 +9,13 @@ Source: kexue.fm article 8265; Su et al., "RoFormer", arXiv 2104.09864.
 
 from typing import Any, Literal
 
+import keras
 from keras import ops
 
 from kexue.errors import ConfigError
+from kexue.nn.positions.base import PositionEncoding
 
-__all__ = ["RotaryLayout", "apply_rotary", "rotary_angles", "rotate"]
+__all__ = ["RotaryLayout", "RotaryPosition", "apply_rotary", "rotary_angles", "rotate"]
 
 RotaryLayout = Literal["interleaved", "half"]
 """Which features form a complex number: ``interleaved`` (0,1), (2,3) ... as in the article and RoFormer;
@@ -68,6 +70,41 @@ def rotate(x: Any, cos: Any, sin: Any, layout: RotaryLayout = "interleaved") -> 
 
 
 def apply_rotary(x: Any, position_ids: Any, base: float = 10000.0, layout: RotaryLayout = "interleaved") -> Any:
-    """Rotate ``x`` of shape ``(batch, length, heads, dim)`` by its ``position_ids`` of shape ``(batch | 1, length)``."""
+    """Rotate ``x`` (batch, length, heads, dim) by its ``position_ids`` (batch or 1, length)."""
     cos, sin = rotary_angles(position_ids, x.shape[-1], base)
     return rotate(x, ops.expand_dims(cos, -2), ops.expand_dims(sin, -2), layout)
+
+
+@keras.saving.register_keras_serializable(package="kexue")
+class RotaryPosition(PositionEncoding):
+    """Rotary positions inside attention: queries and keys are rotated, values are not.
+
+    Args:
+        dim: size of the query and key vectors; even.
+        base: see `rotary_angles`.
+        layout: see `RotaryLayout`.
+    """
+
+    inside_attention = True
+
+    def __init__(
+        self, dim: int, base: float = 10000.0, layout: RotaryLayout = "interleaved", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if dim % 2 or dim <= 0:
+            raise ConfigError(f"rotary positions need an even, positive key size. Received: {dim}")
+        if layout not in ("interleaved", "half"):
+            raise ConfigError(f"layout must be 'interleaved' or 'half'. Received: layout={layout!r}")
+        self.dim, self.base, self.layout = dim, base, layout
+
+    def tables(self, query_positions: Any, key_positions: Any) -> tuple[Any, ...]:
+        query = [ops.expand_dims(t, -2) for t in rotary_angles(query_positions, self.dim, self.base)]
+        if key_positions is query_positions:
+            return (*query, *query)
+        return (*query, *(ops.expand_dims(t, -2) for t in rotary_angles(key_positions, self.dim, self.base)))
+
+    def rotate(self, q: Any, k: Any, tables: tuple[Any, ...]) -> tuple[Any, Any]:
+        return rotate(q, tables[0], tables[1], self.layout), rotate(k, tables[2], tables[3], self.layout)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"dim": self.dim, "base": self.base, "layout": self.layout}

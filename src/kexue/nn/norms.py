@@ -1,0 +1,118 @@
+"""Layer normalisation and RMS normalisation, with an optional condition.
+
+Conditional layer norm (kexue.fm article 7124): gain and offset become ``gain + condition @ A`` and
+``offset + condition @ B``. A and B start at zero, so that a pretrained model is reproduced exactly until they are
+trained.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kexue.errors import ConfigError
+
+__all__ = ["LayerNorm", "RMSNorm", "make_norm"]
+
+
+class _Norm(keras.layers.Layer):
+    def __init__(
+        self,
+        epsilon: float = 1e-12,
+        scale: bool = True,
+        offset: bool = True,
+        condition_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if epsilon <= 0:
+            raise ConfigError(f"epsilon must be positive. Received: epsilon={epsilon}")
+        self.epsilon, self.scale, self.offset, self.condition_size = epsilon, scale, offset, condition_size
+        self.supports_masking = True
+
+    def build(self, input_shape: Any, condition_shape: Any = None) -> None:
+        size = input_shape[-1]
+        self.gain = self.add_weight(shape=(size,), initializer="ones", name="gain") if self.scale else None
+        self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias") if self.offset else None
+        self.gain_kernel = self.bias_kernel = None
+        if self.condition_size is not None:
+            shape = (self.condition_size, size)
+            self.gain_kernel = self.add_weight(shape=shape, initializer="zeros", name="gain_kernel")
+            self.bias_kernel = self.add_weight(shape=shape, initializer="zeros", name="bias_kernel")
+        self.built = True
+
+    def _affine(self, x: Any, condition: Any) -> Any:
+        gain = None if self.gain is None else ops.cast(self.gain, "float32")
+        bias = None if self.bias is None else ops.cast(self.bias, "float32")
+        if condition is not None:
+            if self.condition_size is None:
+                raise ConfigError("a condition was given to a norm that was built without condition_size.")
+            condition = ops.cast(condition, "float32")
+            if len(condition.shape) == 2:  # one condition a sequence: (batch, 1, size)
+                condition = ops.expand_dims(condition, 1)
+            gain = (1.0 if gain is None else gain) + ops.matmul(condition, ops.cast(self.gain_kernel, "float32"))
+            bias = (0.0 if bias is None else bias) + ops.matmul(condition, ops.cast(self.bias_kernel, "float32"))
+        if gain is not None:
+            x = x * gain
+        return x if bias is None else x + bias
+
+    def compute_output_shape(self, input_shape: Any, condition_shape: Any = None) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "epsilon": self.epsilon,
+            "scale": self.scale,
+            "offset": self.offset,
+            "condition_size": self.condition_size,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kexue")
+class LayerNorm(_Norm):
+    """``(x - mean) / sqrt(variance + epsilon) * gain + bias`` over the last axis, in float32, biased variance.
+
+    Args:
+        epsilon: 1e-12 in BERT.
+        scale: has a gain.
+        offset: has a bias.
+        condition_size: size of the condition vectors, see the module.
+
+    Call arguments:
+        x: ``(batch, length, size)``.
+        condition: ``(batch, condition_size)``, or ``(batch, length, condition_size)`` for one a token.
+
+    Source: Ba et al., arXiv 1607.06450; the condition: kexue.fm article 7124.
+    """
+
+    def call(self, x: Any, condition: Any = None) -> Any:
+        dtype = x.dtype
+        x = ops.cast(x, "float32")
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        return ops.cast(self._affine(centred * ops.rsqrt(variance + self.epsilon), condition), dtype)
+
+
+@keras.saving.register_keras_serializable(package="kexue")
+class RMSNorm(_Norm):
+    """``x / sqrt(mean(x^2) + epsilon) * gain`` over the last axis, in float32; arguments as in `LayerNorm`.
+
+    Source: Zhang and Sennrich, arXiv 1910.07467; without gain in RoFormerV2 (kexue.fm article 8998).
+    """
+
+    def __init__(self, epsilon: float = 1e-7, scale: bool = True, offset: bool = False, **kwargs: Any) -> None:
+        super().__init__(epsilon=epsilon, scale=scale, offset=offset, **kwargs)
+
+    def call(self, x: Any, condition: Any = None) -> Any:
+        dtype = x.dtype
+        x = ops.cast(x, "float32")
+        square = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        return ops.cast(self._affine(x * ops.rsqrt(square + self.epsilon), condition), dtype)
+
+
+def make_norm(kind: str, **kwargs: Any) -> LayerNorm | RMSNorm:
+    """``"layer"`` or ``"rms"``; keyword arguments go to the layer."""
+    kinds = {"layer": LayerNorm, "rms": RMSNorm}
+    if kind not in kinds:
+        raise ConfigError(f"norm must be one of {sorted(kinds)}. Received: norm={kind!r}")
+    return kinds[kind](**kwargs)
