@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kexue.nn import activations
+from kexue.nn import activations, initializers
 
 __all__ = ["FeedForward"]
 
@@ -19,7 +19,7 @@ class FeedForward(keras.layers.Layer):
         activation: a name of `kexue.nn.activations`.
         gated: W1 and W3 are one projection, ``[act part | linear part]``.
         use_bias: both maps have biases.
-        initializer_range: standard deviation of the truncated normal.
+        initializer: see `kexue.nn.initializers.make`.
 
     Source: Vaswani et al., arXiv 1706.03762; gating: Shazeer, arXiv 2002.05202.
     """
@@ -30,23 +30,21 @@ class FeedForward(keras.layers.Layer):
         activation: str = "gelu",
         gated: bool = False,
         use_bias: bool = True,
-        initializer_range: float = 0.02,
+        initializer: float | dict[str, int] = 0.02,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.intermediate_size, self.activation = intermediate_size, activation
-        self.gated, self.use_bias, self.initializer_range = gated, use_bias, initializer_range
+        self.gated, self.use_bias, self.initializer = gated, use_bias, initializer
         self._act = activations.get(activation)
 
     def build(self, input_shape: Any) -> None:
         size = input_shape[-1]
         up = self.intermediate_size * (2 if self.gated else 1)
-        normal = keras.initializers.TruncatedNormal(stddev=self.initializer_range)
-        self.up_kernel = self.add_weight(shape=(size, up), initializer=normal, name="up_kernel")
+        self.up_kernel = self.add_weight(shape=(size, up), initializer=initializers.make(self.initializer), name="up_kernel")
         self.up_bias = self.add_weight(shape=(up,), initializer="zeros", name="up_bias") if self.use_bias else None
-        normal = keras.initializers.TruncatedNormal(stddev=self.initializer_range)
         self.down_kernel = self.add_weight(
-            shape=(self.intermediate_size, size), initializer=normal, name="down_kernel"
+            shape=(self.intermediate_size, size), initializer=initializers.make(self.initializer), name="down_kernel"
         )
         self.down_bias = (
             self.add_weight(shape=(size,), initializer="zeros", name="down_bias") if self.use_bias else None
@@ -74,5 +72,5 @@ class FeedForward(keras.layers.Layer):
             "activation": self.activation,
             "gated": self.gated,
             "use_bias": self.use_bias,
-            "initializer_range": self.initializer_range,
+            "initializer": self.initializer,
         }

@@ -30,8 +30,8 @@ class _Norm(keras.layers.Layer):
         self.epsilon, self.scale, self.offset, self.condition_size = epsilon, scale, offset, condition_size
         self.supports_masking = True
 
-    def build(self, input_shape: Any, condition_shape: Any = None) -> None:
-        size = input_shape[-1]
+    def build(self, x_shape: Any, condition_shape: Any = None) -> None:
+        size = x_shape[-1]
         self.gain = self.add_weight(shape=(size,), initializer="ones", name="gain") if self.scale else None
         self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias") if self.offset else None
         self.gain_kernel = self.bias_kernel = None
@@ -56,8 +56,8 @@ class _Norm(keras.layers.Layer):
             x = x * gain
         return x if bias is None else x + bias
 
-    def compute_output_shape(self, input_shape: Any, condition_shape: Any = None) -> Any:
-        return input_shape
+    def compute_output_shape(self, x_shape: Any, condition_shape: Any = None) -> Any:
+        return x_shape
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

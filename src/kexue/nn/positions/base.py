@@ -19,6 +19,11 @@ class PositionEncoding(keras.layers.Layer):
 
     inside_attention = False
 
+    @property
+    def limit(self) -> int | None:
+        """Longest sequence, or None."""
+        return None
+
     def embed(self, x: Any, position_ids: Any) -> Any:
         """Change the embeddings ``x`` (batch, length, size) before the first block."""
         return x
@@ -31,6 +36,10 @@ class PositionEncoding(keras.layers.Layer):
         """Change queries and keys, each ``(batch, length, heads, key_size)``."""
         return q, k
 
+    def rotate_values(self, v: Any, tables: tuple[Any, ...]) -> Any:
+        """Change values ``(batch, length, heads, value_size)``."""
+        return v
+
     def scores(self, q: Any, k: Any, tables: tuple[Any, ...]) -> Any:
         """Bias ``(batch or 1, heads or 1, length_q, length_k)`` to add to the scaled scores, or None."""
         return None
@@ -39,8 +48,8 @@ class PositionEncoding(keras.layers.Layer):
         """Addition ``(batch, length_q, heads, value_size)`` to the attention output, or None."""
         return None
 
-    def call(self, x: Any, position_ids: Any = None) -> Any:
+    def call(self, x: Any, position_ids: Any) -> Any:
         return self.embed(x, position_ids)
 
-    def compute_output_shape(self, x_shape: Any, position_ids_shape: Any = None) -> Any:
+    def compute_output_shape(self, x_shape: Any, position_ids_shape: Any) -> Any:
         return x_shape

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kexue.errors import ConfigError
+from kexue.nn import initializers
 from kexue.nn.positions.base import PositionEncoding
 
 __all__ = ["HierarchicalPosition", "LearnedPosition", "hierarchical_table"]
@@ -18,34 +19,26 @@ class LearnedPosition(PositionEncoding):
     Args:
         max_length: rows of the table, those before ``offset`` included.
         offset: added to each position (2 in RoBERTa).
-        initializer_range: standard deviation of the truncated normal.
+        initializer: see `kexue.nn.initializers.make`.
     """
 
-    def __init__(self, max_length: int, offset: int = 0, initializer_range: float = 0.02, **kwargs: Any) -> None:
+    def __init__(self, max_length: int, offset: int = 0, initializer: float | dict[str, int] = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if max_length <= offset:
             raise ConfigError(f"max_length must exceed offset. Received: max_length={max_length}, offset={offset}")
-        self.max_length, self.offset, self.initializer_range = max_length, offset, initializer_range
+        self.max_length, self.offset, self.initializer = max_length, offset, initializer
 
     @property
     def limit(self) -> int | None:
         """Longest sequence, or None."""
         return self.max_length - self.offset
 
-    def build(self, input_shape: Any, position_ids_shape: Any = None) -> None:
-        normal = keras.initializers.TruncatedNormal(stddev=self.initializer_range)
-        self.table = self.add_weight(shape=(self.max_length, input_shape[-1]), initializer=normal, name="table")
+    def build(self, x_shape: Any, position_ids_shape: Any) -> None:
+        shape = (self.max_length, x_shape[-1])
+        self.table = self.add_weight(shape=shape, initializer=initializers.make(self.initializer), name="table")
         self.built = True
 
     def embed(self, x: Any, position_ids: Any) -> Any:
-        length = x.shape[1]
-        if self.limit is not None and isinstance(length, int) and length > self.limit and position_ids is None:
-            raise ConfigError(
-                f"the sequence has {length} tokens, but positions were trained for {self.limit}. Shorten it "
-                "(max_length of the tokenizer, windows) or continue the positions with position='hierarchical'."
-            )
-        if position_ids is None:
-            position_ids = ops.expand_dims(ops.arange(ops.shape(x)[1], dtype="int32"), 0)
         return x + ops.cast(self.lookup(ops.cast(position_ids, "int32") + self.offset), x.dtype)
 
     def lookup(self, rows: Any) -> Any:
@@ -56,7 +49,7 @@ class LearnedPosition(PositionEncoding):
         return super().get_config() | {
             "max_length": self.max_length,
             "offset": self.offset,
-            "initializer_range": self.initializer_range,
+            "initializer": self.initializer,
         }
 
 

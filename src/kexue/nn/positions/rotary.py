@@ -77,25 +77,31 @@ def apply_rotary(x: Any, position_ids: Any, base: float = 10000.0, layout: Rotar
 
 @keras.saving.register_keras_serializable(package="kexue")
 class RotaryPosition(PositionEncoding):
-    """Rotary positions inside attention: queries and keys are rotated, values are not.
+    """Rotary positions inside attention: queries and keys are rotated, values only when asked.
 
     Args:
         dim: size of the query and key vectors; even.
         base: see `rotary_angles`.
         layout: see `RotaryLayout`.
+        values: rotate values too (``rotary_value`` of RoFormer configurations).
     """
 
     inside_attention = True
 
     def __init__(
-        self, dim: int, base: float = 10000.0, layout: RotaryLayout = "interleaved", **kwargs: Any
+        self,
+        dim: int,
+        base: float = 10000.0,
+        layout: RotaryLayout = "interleaved",
+        values: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if dim % 2 or dim <= 0:
             raise ConfigError(f"rotary positions need an even, positive key size. Received: {dim}")
         if layout not in ("interleaved", "half"):
             raise ConfigError(f"layout must be 'interleaved' or 'half'. Received: layout={layout!r}")
-        self.dim, self.base, self.layout = dim, base, layout
+        self.dim, self.base, self.layout, self.turn_values = dim, base, layout, values
 
     def tables(self, query_positions: Any, key_positions: Any) -> tuple[Any, ...]:
         query = [ops.expand_dims(t, -2) for t in rotary_angles(query_positions, self.dim, self.base)]
@@ -106,5 +112,8 @@ class RotaryPosition(PositionEncoding):
     def rotate(self, q: Any, k: Any, tables: tuple[Any, ...]) -> tuple[Any, Any]:
         return rotate(q, tables[0], tables[1], self.layout), rotate(k, tables[2], tables[3], self.layout)
 
+    def rotate_values(self, v: Any, tables: tuple[Any, ...]) -> Any:
+        return rotate(v, tables[2], tables[3], self.layout) if self.turn_values else v
+
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"dim": self.dim, "base": self.base, "layout": self.layout}
+        return super().get_config() | {"dim": self.dim, "base": self.base, "layout": self.layout, "values": self.turn_values}

@@ -1,0 +1,159 @@
+"""`TransformerConfig`: everything that decides the shape and numerics of a model."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kexue.errors import ConfigError
+
+__all__ = ["TransformerConfig"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Shape and numerics of a Transformer. All fields are plain data; an unknown one is an error.
+
+    A family's file in ``kexue.models.families`` maps official configurations to this one and back.
+    """
+
+    family: str = "bert"
+    """Whose weight names and configuration the checkpoint formats use."""
+    vocabulary_size: int
+    """Rows of the token table."""
+    hidden_size: int
+    """Width of the residual stream."""
+    num_layers: int
+    """Number of blocks."""
+    num_heads: int
+    """Attention heads in a block."""
+    intermediate_size: int
+    """Width inside the feed-forward part."""
+    key_size: int | None = None
+    """Size of queries and keys in a head; ``hidden_size / num_heads`` when None."""
+    value_size: int | None = None
+    """Size of values in a head; ``hidden_size / num_heads`` when None."""
+    embedding_size: int | None = None
+    """Width of the embeddings, projected to ``hidden_size`` when it differs (factorised embeddings)."""
+    max_length: int = 512
+    """Rows of the position table, or the length a model without one was trained for."""
+    num_segments: int = 2
+    """Rows of the segment table; 0 for none."""
+    mask: Any = "bidirectional"
+    """Default attention mask: a name or configuration of `kexue.nn.masks`."""
+    position: str = "learned"
+    """``"learned"``, ``"hierarchical"``, ``"rotary"`` or ``"none"``."""
+    position_offset: int = 0
+    """Added to positions before the table lookup (2 in RoBERTa, whose rows 0 and 1 are unused)."""
+    positions_from_padding: bool = False
+    """Positions count real tokens only (RoBERTa)."""
+    hierarchical_alpha: float = 0.4
+    """Weight of the slow part of hierarchical positions; not 0.5."""
+    rotary_base: float = 10000.0
+    """Base of the rotary angles."""
+    rotary_layout: str = "interleaved"
+    """``"interleaved"`` or ``"half"``."""
+    rotary_values: bool = False
+    """Rotate values as well."""
+    activation: str = "gelu"
+    """Of the feed-forward part; ``"gelu"`` is the exact form."""
+    gated: bool = False
+    """Gated feed-forward (GLU)."""
+    norm: str = "layer"
+    """``"layer"`` or ``"rms"``."""
+    norm_epsilon: float = 1e-12
+    """Added to the variance."""
+    norm_scale: bool = True
+    """Norms have a gain."""
+    norm_bias: bool = True
+    """Layer norms have a bias."""
+    norm_first: bool = False
+    """Normalise before each sub-layer (and once at the end) instead of after its residual."""
+    embedding_norm: bool = True
+    """Normalise the sum of embeddings."""
+    attention_bias: bool = True
+    """Projections of attention have biases."""
+    feedforward_bias: bool = True
+    """Projections of the feed-forward part have biases."""
+    dropout: float = 0.1
+    """After embeddings and sub-layers."""
+    attention_dropout: float = 0.1
+    """On attention probabilities."""
+    initializer: float | dict[str, int] = 0.02
+    """Of matrices; see `kexue.nn.initializers.make`."""
+    condition_size: int | None = None
+    """Size of a vector that conditions every norm (input ``condition``)."""
+    lm_transform: bool = True
+    """The language-model head has a dense map, activation and norm before the token table."""
+    lm_activation: str | None = None
+    """Activation of that map; ``activation`` when None."""
+    lm_bias: bool = True
+    """The logits have a bias."""
+    tie_embeddings: bool = True
+    """The logits use the token table."""
+    pad_id: int = 0
+    """Id of the padding token; kept for configurations of other libraries, attention uses ``padding_mask``."""
+
+    def __post_init__(self) -> None:
+        positive = ("vocabulary_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length")
+        for name in positive:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} must be a positive integer. Received: {name}={value!r}")
+        if (self.key_size is None or self.value_size is None) and self.hidden_size % self.num_heads:
+            raise ConfigError(
+                f"hidden_size must be a multiple of num_heads unless key_size and value_size are given. Received: "
+                f"hidden_size={self.hidden_size}, num_heads={self.num_heads}"
+            )
+        if self.position not in ("learned", "hierarchical", "rotary", "none"):
+            raise ConfigError(
+                f"position must be 'learned', 'hierarchical', 'rotary' or 'none'. Received: {self.position!r}"
+            )
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")
+        if self.norm_epsilon <= 0:
+            raise ConfigError(f"norm_epsilon must be positive. Received: norm_epsilon={self.norm_epsilon}")
+
+    @property
+    def key_dim(self) -> int:
+        return self.hidden_size // self.num_heads if self.key_size is None else self.key_size
+
+    @property
+    def value_dim(self) -> int:
+        return self.hidden_size // self.num_heads if self.value_size is None else self.value_size
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    def replace(self, **changes: Any) -> "TransformerConfig":
+        """A copy with some fields changed.
+
+        Raises:
+            ConfigError: an unknown field.
+        """
+        return self.from_dict(self.to_dict() | changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "TransformerConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: an unknown field, or a required one that is missing.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name in data:
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Known fields: {', '.join(sorted(fields))}."
+                raise ConfigError(f"unknown configuration field {name!r}.{hint}")
+        missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in data]
+        if missing:
+            raise ConfigError(f"the configuration lacks {', '.join(missing)}. Received: {json.dumps(dict(data))}")
+        return cls(**data)

@@ -1,0 +1,83 @@
+"""Calling a functional model directly, with a dict that may lack the optional inputs."""
+
+from typing import Any
+
+import keras
+from keras import tree
+
+from kexue.errors import ConfigError
+
+__all__ = ["DirectCall"]
+
+
+class DirectCall:
+    """Mixed into a functional `keras.Model` with a dict of inputs, some of them optional.
+
+    - Inputs that are optional may be left out of the dict; an unknown or missing one is an error that lists the names.
+    - On JAX, a call on arrays outside training is compiled once for each shape and set of inputs, instead of run
+      operation by operation. As with ``predict``, a layer that is changed in place afterwards keeps its compiled
+      behaviour until `recompile`; weights may change freely. ``model.compile_calls = False`` switches it off.
+    """
+
+    compile_calls = True
+
+    def __call__(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        inputs = self._complete(inputs)
+        if self.compile_calls and not training and not args and not kwargs and _is_eager_jax(inputs):
+            return self._compiled(inputs)
+        return super().__call__(inputs, *args, training=training, **kwargs)  # type: ignore[misc]
+
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().call(self._complete(inputs), *args, **kwargs)  # type: ignore[misc]
+
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        complete = self._complete(inputs)
+        own = self.input  # type: ignore[attr-defined]
+        complete = {name: own[name] if value is None else value for name, value in complete.items()}
+        return super().compute_output_spec(complete, *args, **kwargs)  # type: ignore[misc]
+
+    def recompile(self) -> None:
+        """Forget compiled calls, after a layer was changed in place."""
+        object.__setattr__(self, "_direct_function", None)
+
+    def _complete(self, inputs: Any) -> dict[str, Any]:
+        known = self._inputs_struct  # type: ignore[attr-defined]
+        if not isinstance(inputs, dict):
+            inputs = {"token_ids": inputs}
+        for name in inputs:
+            if name not in known:
+                raise ConfigError(f"unknown input {name!r}. The model takes: {', '.join(known)}.")
+        if inputs.get("token_ids") is None:
+            raise ConfigError(f"the input token_ids is missing. Received: {', '.join(inputs) or 'nothing'}.")
+        return {name: inputs.get(name) for name in known}
+
+    def _compiled(self, inputs: dict[str, Any]) -> Any:
+        import jax
+
+        function = getattr(self, "_direct_function", None)
+        if function is None:
+
+            def forward(trainable: Any, rest: Any, inputs: Any) -> Any:
+                return self.stateless_call(trainable, rest, inputs, training=False)[0]  # type: ignore[attr-defined]
+
+            function = jax.jit(forward)
+            object.__setattr__(self, "_direct_function", function)
+        trainable = [v.value for v in self.trainable_variables]  # type: ignore[attr-defined]
+        rest = [v.value for v in self.non_trainable_variables]  # type: ignore[attr-defined]
+        given = {n: None if v is None else keras.ops.convert_to_tensor(v, dtype=_dtype(n)) for n, v in inputs.items()}
+        return function(trainable, rest, given)
+
+
+def _dtype(name: str) -> str:
+    return {"padding_mask": "bool", "condition": "float32"}.get(name, "int32")
+
+
+def _is_eager_jax(inputs: dict[str, Any]) -> bool:
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    if keras.src.backend.common.stateless_scope.in_stateless_scope():
+        return False
+    leaves = [leaf for leaf in tree.flatten(inputs) if leaf is not None]
+    return not any(isinstance(leaf, keras.KerasTensor | jax.core.Tracer) for leaf in leaves)

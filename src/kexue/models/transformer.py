@@ -1,0 +1,308 @@
+"""`Transformer`: a functional Keras model put together from parts by its configuration."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+
+from kexue.errors import ConfigError
+from kexue.models.config import TransformerConfig
+from kexue.models.direct import DirectCall
+from kexue.nn import masks
+from kexue.nn.attention.multihead import MultiHeadAttention
+from kexue.nn.attention.plumbing import AttentionMask, PositionIds, PositionTables
+from kexue.nn.dropout import Dropout
+from kexue.nn.embeddings import SegmentEmbedding, TokenEmbedding
+from kexue.nn.feedforward import FeedForward
+from kexue.nn.heads.lm import LanguageModelHead
+from kexue.nn.heads.pooling import FirstTokenPooler
+from kexue.nn.norms import make_norm
+from kexue.nn.positions.base import PositionEncoding
+from kexue.nn.positions.learned import HierarchicalPosition, LearnedPosition
+from kexue.nn.positions.rotary import RotaryPosition
+
+__all__ = ["Transformer"]
+
+_HEADS = ("lm", "pooler", "nsp")
+
+
+@keras.saving.register_keras_serializable(package="kexue")
+class Transformer(DirectCall, keras.Model):
+    """An encoder or decoder whose mask, positions, norms and heads are parts named by its configuration.
+
+    Args:
+        config: shape and numerics.
+        mask: which query sees which key: a `kexue.nn.masks.Mask`, a name or a configuration; the configuration's
+            own by default. The same weights are an encoder, a language model (``Causal()``) or a
+            sequence-to-sequence model (``Prefix()``).
+        head: None, ``"lm"`` (alias ``"mlm"``), ``"pooler"``, ``"nsp"``, or several in a tuple.
+        dtype: Keras dtype policy of all layers, such as ``"mixed_bfloat16"``.
+        name: of the model.
+
+    Call arguments:
+        inputs: a dict of ``token_ids`` (batch, length) int32 and, each optional, ``segment_ids`` (batch, length)
+            int32; ``padding_mask`` (batch, length), true at real tokens, all when left out; ``position_ids``
+            (batch, length) int32; ``document_ids`` (batch, length) int32 of packed rows; ``order`` (batch, length)
+            int32 for a `Permuted` mask; ``condition`` (batch, condition_size) where the configuration has one.
+
+    Returns:
+        A dict: ``sequence_output`` (batch, length, hidden_size); with the heads ``logits`` (batch, length,
+        vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32.
+
+    Called directly on arrays outside training, the model runs compiled on JAX (see `DirectCall`).
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig | Mapping[str, Any],
+        *,
+        mask: Any = None,
+        head: str | Sequence[str] | None = None,
+        dtype: Any = None,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(config, TransformerConfig):
+            config = TransformerConfig.from_dict(config)
+        heads = _heads(head)
+        mask = masks.get(config.mask if mask is None else mask)
+        inputs, outputs = _build(config, mask, heads, dtype)
+        super().__init__(inputs=inputs, outputs=outputs, name=name or config.family)
+        # Keras tracks what is set on a model; plain data must stay as it is.
+        object.__setattr__(self, "_parts", (config, mask, heads, dtype))
+
+    @property
+    def config(self) -> TransformerConfig:
+        """Shape and numerics of the model."""
+        return self._parts[0]
+
+    @property
+    def mask(self) -> masks.Mask:
+        """The attention mask it was built with."""
+        return self._parts[1]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads in the order ``lm``, ``pooler``, ``nsp``."""
+        return self._parts[2]
+
+    def get_config(self) -> dict[str, Any]:
+        dtype = self._parts[3]
+        dtype = dtype.name if isinstance(dtype, keras.dtype_policies.DTypePolicy) else dtype
+        return {
+            "config": self.config.to_dict(),
+            "mask": masks.to_config(self.mask),
+            "head": list(self.heads),
+            "dtype": dtype,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "Transformer":
+        return cls(**config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        mask: Any = None,
+        head: str | Sequence[str] | None = None,
+        dtype: Any = None,
+        config: Any = None,
+        family: str | None = None,
+        keep_tokens: Sequence[int] | None = None,
+        compound_tokens: Sequence[tuple[Sequence[int], Sequence[float]]] | None = None,
+        condition_size: int | None = None,
+        rename: Mapping[str, str] | None = None,
+        strict: bool = True,
+        **changes: Any,
+    ) -> "Transformer":
+        """Load a checkpoint in any of the known formats; see `kexue.models.loading.load`."""
+        from kexue.models.loading import load
+
+        return load(
+            path,
+            mask=mask,
+            head=head,
+            dtype=dtype,
+            config=config,
+            family=family,
+            keep_tokens=keep_tokens,
+            compound_tokens=compound_tokens,
+            condition_size=condition_size,
+            rename=rename,
+            strict=strict,
+            **changes,
+        )
+
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        format: Literal["kexue", "hf", "tf"] = "kexue",
+        *,
+        tokenizer: Any = None,
+    ) -> None:
+        """Write a checkpoint folder; see `kexue.models.saving.save`."""
+        from kexue.models.saving import save
+
+        save(self, path, format, tokenizer=tokenizer)
+
+
+def _heads(head: str | Sequence[str] | None) -> tuple[str, ...]:
+    names = [] if head is None else [head] if isinstance(head, str) else list(head)
+    names = ["lm" if name == "mlm" else name for name in names]
+    unknown = sorted(set(names) - set(_HEADS))
+    if unknown:
+        raise ConfigError(f"head must be None or of {', '.join(_HEADS)}. Received: {', '.join(map(repr, unknown))}")
+    return tuple(name for name in _HEADS if name in names)
+
+
+def _positions(config: TransformerConfig, dtype: Any) -> PositionEncoding | None:
+    if config.position in ("learned", "hierarchical"):
+        options = {
+            "max_length": config.max_length,
+            "offset": config.position_offset,
+            "initializer": config.initializer,
+            "dtype": dtype,
+            "name": "position_embedding",
+        }
+        if config.position == "hierarchical":
+            return HierarchicalPosition(alpha=config.hierarchical_alpha, **options)
+        return LearnedPosition(**options)
+    if config.position == "rotary":
+        return RotaryPosition(
+            config.key_dim,
+            base=config.rotary_base,
+            layout=config.rotary_layout,  # type: ignore[arg-type]
+            values=config.rotary_values,
+            dtype=dtype,
+            name="rotary_position",
+        )
+    return None
+
+
+def _inputs(config: TransformerConfig, mask: masks.Mask) -> dict[str, keras.KerasTensor]:
+    inputs = {"token_ids": keras.Input((None,), dtype="int32", name="token_ids")}
+    optional = {"segment_ids": "int32", "padding_mask": "bool", "position_ids": "int32", "document_ids": "int32"}
+    if "rank" in mask.needs:
+        optional["order"] = "int32"
+    for name, dtype in optional.items():
+        inputs[name] = keras.Input((None,), dtype=dtype, name=name, optional=True)
+    if config.condition_size is not None:
+        inputs["condition"] = keras.Input((config.condition_size,), dtype="float32", name="condition", optional=True)
+    return inputs
+
+
+def _build(
+    config: TransformerConfig, mask: masks.Mask, heads: tuple[str, ...], dtype: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    inputs = _inputs(config, mask)
+    ids, padding = inputs["token_ids"], inputs["padding_mask"]
+    condition = {"condition": inputs["condition"]} if config.condition_size is not None else {}
+
+    def norm(name: str) -> keras.layers.Layer:
+        return make_norm(
+            config.norm,
+            epsilon=config.norm_epsilon,
+            scale=config.norm_scale,
+            offset=config.norm_bias and config.norm == "layer",
+            condition_size=config.condition_size,
+            dtype=dtype,
+            name=name,
+        )
+
+    # What every block needs to know about the batch, worked out once.
+    positions = _positions(config, dtype)
+    position_ids = tables = None
+    if positions is not None:
+        position_ids = PositionIds(positions.limit, config.positions_from_padding, name="position_ids_or_count")(
+            ids, inputs["position_ids"], inputs["document_ids"], padding
+        )
+        if positions.inside_attention:
+            tables = PositionTables(positions, name="position_tables")(position_ids)
+    visible = AttentionMask(mask, name="attention_mask")
+    attention_mask = visible(ids, padding, inputs["segment_ids"], inputs["document_ids"], inputs.get("order"))
+
+    # Embeddings (B, L, E), then (B, L, D).
+    embedding = TokenEmbedding(
+        config.vocabulary_size, config.embedding_dim, config.initializer, dtype=dtype, name="token_embedding"
+    )
+    x = embedding(ids)
+    if config.num_segments:
+        x = SegmentEmbedding(config.num_segments, config.initializer, dtype=dtype, name="segment_embedding")(
+            x, inputs["segment_ids"]
+        )
+    if positions is not None and not positions.inside_attention:
+        x = positions(x, position_ids)
+    if config.embedding_norm:
+        x = norm("embedding_norm")(x, **condition)
+    x = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")(x)
+    if config.embedding_dim != config.hidden_size:
+        x = keras.layers.Dense(
+            config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name="embedding_projection"
+        )(x)
+
+    def sublayer(x: Any, name: str, layer: Any, **arguments: Any) -> Any:
+        before = norm(f"{name}_norm")(x, **condition) if config.norm_first else x
+        y = Dropout(config.dropout, dtype=dtype, name=f"{name}_dropout")(layer(before, **arguments))
+        x = keras.layers.Add(dtype=dtype, name=f"{name}_residual")([x, y])
+        return x if config.norm_first else norm(f"{name}_norm")(x, **condition)
+
+    for i in range(config.num_layers):
+        attention = MultiHeadAttention(
+            config.num_heads,
+            config.key_dim,
+            config.value_dim,
+            positions=positions if tables is not None else None,
+            causal=visible.causal_flag,
+            dropout=config.attention_dropout,
+            use_bias=config.attention_bias,
+            initializer=config.initializer,
+            dtype=dtype,
+            name=f"block_{i}_attention",
+        )
+        shared = {} if tables is None else {"tables": tables}
+        x = sublayer(x, f"block_{i}_attention", attention, attention_mask=attention_mask, **shared)
+        feedforward = FeedForward(
+            config.intermediate_size,
+            config.activation,
+            config.gated,
+            config.feedforward_bias,
+            config.initializer,
+            dtype=dtype,
+            name=f"block_{i}_feedforward",
+        )
+        x = sublayer(x, f"block_{i}_feedforward", feedforward)
+    if config.norm_first:
+        x = norm("final_norm")(x, **condition)
+
+    outputs = {"sequence_output": x}
+    if "lm" in heads:
+        outputs["logits"] = LanguageModelHead(
+            embedding,
+            transform=config.lm_transform,
+            project=config.embedding_dim != config.hidden_size,
+            activation=config.lm_activation or config.activation,
+            norm=config.norm,
+            norm_options={
+                "epsilon": config.norm_epsilon,
+                "scale": config.norm_scale,
+                "offset": config.norm_bias and config.norm == "layer",
+            },
+            dense_bias=config.feedforward_bias,
+            bias=config.lm_bias,
+            tied=config.tie_embeddings,
+            initializer=config.initializer,
+            dtype=dtype,
+            name="lm_head",
+        )(x)
+    if "pooler" in heads or "nsp" in heads:
+        pooled = FirstTokenPooler(
+            use_bias=config.feedforward_bias, initializer=config.initializer, dtype=dtype, name="pooler"
+        )(x)
+        if "pooler" in heads:
+            outputs["pooled_output"] = pooled
+        if "nsp" in heads:
+            outputs["nsp_logits"] = keras.layers.Dense(2, dtype="float32", name="nsp_head")(pooled)
+    return inputs, outputs

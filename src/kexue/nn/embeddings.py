@@ -1,0 +1,77 @@
+"""Token and segment embeddings."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kexue.nn import initializers
+
+__all__ = ["SegmentEmbedding", "TokenEmbedding"]
+
+
+@keras.saving.register_keras_serializable(package="kexue")
+class TokenEmbedding(keras.layers.Layer):
+    """A table of vectors, looked up by int32 ids, and multiplied by when it also makes the logits.
+
+    Ids are never in the compute dtype: 257 is not a bfloat16 number.
+
+    Args:
+        vocabulary_size: rows.
+        size: columns.
+        initializer: see `kexue.nn.initializers.make`.
+    """
+
+    def __init__(
+        self, vocabulary_size: int, size: int, initializer: float | dict[str, int] = 0.02, **kwargs: Any
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.vocabulary_size, self.size, self.initializer = vocabulary_size, size, initializer
+
+    def build(self, input_shape: Any) -> None:
+        shape = (self.vocabulary_size, self.size)
+        self.table = self.add_weight(shape=shape, initializer=initializers.make(self.initializer), name="table")
+        self.built = True
+
+    def call(self, token_ids: Any) -> Any:
+        return ops.cast(ops.take(self.table, ops.cast(token_ids, "int32"), axis=0), self.compute_dtype)
+
+    def compute_output_spec(self, token_ids: Any) -> Any:
+        return keras.KerasTensor((*token_ids.shape, self.size), dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "vocabulary_size": self.vocabulary_size,
+            "size": self.size,
+            "initializer": self.initializer,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kexue")
+class SegmentEmbedding(keras.layers.Layer):
+    """``x + table[segment_ids]``, segment 0 everywhere when the batch has none.
+
+    Args:
+        segments: rows of the table.
+        initializer: see `kexue.nn.initializers.make`.
+    """
+
+    def __init__(self, segments: int, initializer: float | dict[str, int] = 0.02, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.segments, self.initializer = segments, initializer
+
+    def build(self, input_shape: Any) -> None:
+        shape = (self.segments, input_shape[-1])
+        self.table = self.add_weight(shape=shape, initializer=initializers.make(self.initializer), name="table")
+        self.built = True
+
+    def call(self, x: Any, segment_ids: Any = None) -> Any:
+        if segment_ids is None:
+            return x + ops.cast(self.table[0], x.dtype)
+        return x + ops.cast(ops.take(self.table, ops.cast(segment_ids, "int32"), axis=0), x.dtype)
+
+    def compute_output_spec(self, x: Any, segment_ids: Any = None) -> Any:
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"segments": self.segments, "initializer": self.initializer}
