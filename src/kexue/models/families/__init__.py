@@ -1,0 +1,46 @@
+"""Model families by name, and telling which one a checkpoint is."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from kexue.errors import ConfigError
+from kexue.models.families import bert, roberta, roformer, roformer_v2
+from kexue.models.families.base import Family, Row, expand
+
+__all__ = ["FAMILIES", "Family", "Row", "detect", "expand", "get"]
+
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (bert.FAMILY, roberta.FAMILY, roformer.FAMILY, roformer_v2.FAMILY)
+}
+
+
+def get(name: str) -> Family:
+    """The family called ``name``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in FAMILIES:
+        raise ConfigError(f"unknown family {name!r}. Known: {', '.join(FAMILIES)}.")
+    return FAMILIES[name]
+
+
+def detect(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
+    """The family of an official configuration: by its ``model_type``, or where it has none by the tensors' names.
+
+    Google's configurations do not name their family; BERT has a position table, RoFormer has none, RoFormerV2 has no
+    norm weights either.
+
+    Raises:
+        ConfigError: a ``model_type`` that no family claims.
+    """
+    kind = config.get("model_type")
+    if kind is not None:
+        for family in FAMILIES.values():
+            if kind in family.model_types:
+                return family
+        known = sorted(name for family in FAMILIES.values() for name in family.model_types)
+        raise ConfigError(f"model_type={kind!r} is not a family that kexue knows. Known: {', '.join(known)}.")
+    if any("position_embeddings" in name for name in tensors):
+        return FAMILIES["roberta"] if any(name.startswith("roberta") for name in tensors) else FAMILIES["bert"]
+    return FAMILIES["roformer"] if any("LayerNorm" in name for name in tensors) else FAMILIES["roformer_v2"]

@@ -1,0 +1,76 @@
+"""RoFormer: BERT with rotary positions instead of a table (Su et al., arXiv 2104.09864; kexue.fm article 8265)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kexue.errors import ConfigError
+from kexue.models.config import TransformerConfig
+from kexue.models.families.base import Family, Row, bert_fields, bert_official
+from kexue.models.families.bert import (
+    ALIASES,
+    IGNORE,
+    LM_ROWS,
+    NSP_ROWS,
+    block_rows,
+    embedding_rows,
+    pooler_rows,
+)
+
+__all__ = ["FAMILY", "PROJECTION_ROWS", "rotary_official"]
+
+PROJECTION_ROWS = (
+    Row(
+        "embedding_projection/kernel",
+        "dense",
+        "roformer.embeddings_project.weight",
+        "bert/encoder/embedding_hidden_mapping_in/kernel",
+    ),
+    Row(
+        "embedding_projection/bias",
+        "same",
+        "roformer.embeddings_project.bias",
+        "bert/encoder/embedding_hidden_mapping_in/bias",
+    ),
+)
+
+
+def _from_official(data: Mapping[str, Any]) -> TransformerConfig:
+    fields = bert_fields(data) | {"max_length": data.get("max_position_embeddings", 1536)}
+    return TransformerConfig(
+        family="roformer", position="rotary", rotary_values=bool(data.get("rotary_value", False)), **fields
+    )
+
+
+def rotary_official(config: TransformerConfig) -> dict[str, Any]:
+    """`bert_official` for families with the author's rotary positions."""
+    if config.position != "rotary" or config.rotary_layout != "interleaved" or config.rotary_base != 10000.0:
+        raise ConfigError(
+            f"the official format of {config.family} has interleaved rotary positions of base 10000. Received: "
+            f"position={config.position!r}, rotary_layout={config.rotary_layout!r}, rotary_base={config.rotary_base}"
+        )
+    return bert_official(config)
+
+
+def _to_official(config: TransformerConfig) -> dict[str, Any]:
+    data = {"model_type": "roformer", "rotary_value": config.rotary_values} | rotary_official(config)
+    return {"embedding_size": config.embedding_dim} | data
+
+
+FAMILY = Family(
+    name="roformer",
+    model_types=("roformer",),
+    rows=(
+        *embedding_rows("roformer."),
+        *PROJECTION_ROWS,
+        *block_rows("roformer."),
+        *pooler_rows("roformer."),
+        *LM_ROWS,
+        *NSP_ROWS,
+    ),
+    prefix="roformer.",
+    from_official=_from_official,
+    to_official=_to_official,
+    architectures={None: "RoFormerModel", "lm": "RoFormerForMaskedLM"},
+    ignore=(*IGNORE, r"encoder\.embed_positions\.weight$"),
+    aliases=ALIASES,
+)
