@@ -38,25 +38,27 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; it takes the place of ``path`` only if the block succeeds.
+def atomic_folder(path: str | os.PathLike[str], *, last: str | None = None) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; its files appear in ``path`` only if the block succeeds.
 
-    An existing folder at ``path`` is kept until the new one is complete. Two renames are needed for that; between
-    them the old content stands under ``.<name>.old``, never lost.
+    A new folder appears by one rename. In a folder that exists, each file replaces its namesake by a rename and
+    everything else stays; the file called ``last`` (what readers open first) goes last.
     """
     target = Path(path)
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target} is a file; a folder was to be written there")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
         yield temporary
         os.chmod(temporary, _mode(0o777))
-        if target.exists():
-            old = target.with_name(f".{target.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(target, old)
+        if not target.exists():
             os.replace(temporary, target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, target)
+            return
+        for entry in sorted(temporary.iterdir(), key=lambda entry: (entry.name == last, entry.name)):
+            place = target / entry.name
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            os.replace(entry, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -41,7 +41,9 @@ class FeedForward(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         size = input_shape[-1]
         up = self.intermediate_size * (2 if self.gated else 1)
-        self.up_kernel = self.add_weight(shape=(size, up), initializer=initializers.make(self.initializer), name="up_kernel")
+        self.up_kernel = self.add_weight(
+            shape=(size, up), initializer=initializers.make(self.initializer), name="up_kernel"
+        )
         self.up_bias = self.add_weight(shape=(up,), initializer="zeros", name="up_bias") if self.use_bias else None
         self.down_kernel = self.add_weight(
             shape=(self.intermediate_size, size), initializer=initializers.make(self.initializer), name="down_kernel"

@@ -59,9 +59,7 @@ def attend(
 
         if prefers_fused():
             return fused_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal)
-    return explicit_attention(
-        q, k, v, scale=scale, mask=mask, bias=bias, causal=causal, dropout=dropout, seed=seed
-    )
+    return explicit_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal, dropout=dropout, seed=seed)
 
 
 def explicit_attention(

@@ -69,8 +69,12 @@ class MultiHeadAttention(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         size, fused = input_shape[-1], self.heads * (2 * self.key_size + self.value_size)
         out = self.heads * self.value_size
-        self.qkv_kernel = self.add_weight(shape=(size, fused), initializer=initializers.make(self.initializer), name="qkv_kernel")
-        self.output_kernel = self.add_weight(shape=(out, size), initializer=initializers.make(self.initializer), name="output_kernel")
+        self.qkv_kernel = self.add_weight(
+            shape=(size, fused), initializer=initializers.make(self.initializer), name="qkv_kernel"
+        )
+        self.output_kernel = self.add_weight(
+            shape=(out, size), initializer=initializers.make(self.initializer), name="output_kernel"
+        )
         self.qkv_bias = self.output_bias = None
         if self.use_bias:
             self.qkv_bias = self.add_weight(shape=(fused,), initializer="zeros", name="qkv_bias")

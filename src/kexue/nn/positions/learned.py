@@ -22,7 +22,9 @@ class LearnedPosition(PositionEncoding):
         initializer: see `kexue.nn.initializers.make`.
     """
 
-    def __init__(self, max_length: int, offset: int = 0, initializer: float | dict[str, int] = 0.02, **kwargs: Any) -> None:
+    def __init__(
+        self, max_length: int, offset: int = 0, initializer: float | dict[str, int] = 0.02, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if max_length <= offset:
             raise ConfigError(f"max_length must exceed offset. Received: max_length={max_length}, offset={offset}")

@@ -116,4 +116,9 @@ class RotaryPosition(PositionEncoding):
         return rotate(v, tables[2], tables[3], self.layout) if self.turn_values else v
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"dim": self.dim, "base": self.base, "layout": self.layout, "values": self.turn_values}
+        return super().get_config() | {
+            "dim": self.dim,
+            "base": self.base,
+            "layout": self.layout,
+            "values": self.turn_values,
+        }

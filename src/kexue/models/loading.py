@@ -1,0 +1,283 @@
+"""Checkpoints of any known format to a `Transformer`.
+
+A folder holds a configuration (``config.json`` of kexue or Hugging Face, or Google's ``bert_config.json``) and
+weights in one of the formats of `kexue.checkpoints`. All tensors are read and checked before any is assigned.
+"""
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kexue.checkpoints import Checkpoint, open_checkpoint
+from kexue.errors import CheckpointError, ConfigError
+from kexue.models import families
+from kexue.models.config import TransformerConfig
+from kexue.models.families.base import Family, Row, expand
+from kexue.models.transformer import Transformer
+from kexue.models.weights import named_weights
+
+__all__ = ["load", "read_config"]
+
+_CONFIG_NAMES = ("config.json", "bert_config.json")
+# Weights that a condition adds start at zero, whatever the checkpoint.
+_CONDITION = re.compile(r"/(gain|bias)_kernel$")
+# Weights with one row a token.
+_VOCABULARY = ("token_embedding/table", "lm_head/bias", "lm_head/output_table")
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    mask: Any = None,
+    head: str | Sequence[str] | None = None,
+    dtype: Any = None,
+    config: Any = None,
+    family: str | None = None,
+    keep_tokens: Sequence[int] | None = None,
+    compound_tokens: Sequence[tuple[Sequence[int], Sequence[float]]] | None = None,
+    condition_size: int | None = None,
+    rename: Mapping[str, str] | None = None,
+    strict: bool = True,
+    **changes: Any,
+) -> Transformer:
+    """Build a model from a checkpoint.
+
+    Args:
+        path: a folder, or a file of weights beside its configuration: kexue, Hugging Face (safetensors or PyTorch,
+            single or sharded) or Google (TensorFlow bundle).
+        mask: attention mask; the configuration's own by default.
+        head: heads to build and load, see `Transformer`.
+        dtype: Keras dtype policy.
+        config: a path, mapping or `TransformerConfig` instead of the folder's own.
+        family: instead of telling it from the configuration or the tensors' names.
+        keep_tokens: token ids whose rows to keep, in the new order (vocabulary slimming).
+        compound_tokens: ``(ids, weights)`` pairs; each appends one token whose row is the weighted mean of old rows.
+        condition_size: size of a vector that conditions every norm; its weights start at zero.
+        rename: ``{pattern: replacement}`` regular expressions applied to the checkpoint's tensor names.
+        strict: a missing or unknown tensor is an error. Otherwise a missing one keeps its initial value and an
+            unknown one is left, with a warning that names them.
+        **changes: fields of `TransformerConfig` to change, such as ``dropout=0.0`` or ``position="hierarchical"``.
+
+    Raises:
+        CheckpointError: no checkpoint, a broken one, or tensors that are missing, unknown or of the wrong shape.
+        ConfigError: a configuration that cannot be read or does not fit.
+    """
+    data, source = read_config(path, config)
+    with open_checkpoint(path) as checkpoint:
+        names = {_renamed(name, rename): name for name in checkpoint.names()}
+        own = isinstance(data, TransformerConfig) or data.get("format") == "kexue"
+        if isinstance(data, TransformerConfig):
+            settings = data
+        elif own:
+            settings = TransformerConfig.from_dict(data["transformer"])
+        else:
+            chosen = families.get(family) if family else families.detect(data, names)
+            try:
+                settings = chosen.from_official(data)
+            except ConfigError as error:
+                raise ConfigError(f"{source}: {error}") from None
+        chosen = families.get(family or settings.family)
+        before = settings.vocabulary_size
+        if condition_size is not None:
+            changes["condition_size"] = condition_size
+        if keep_tokens is not None or compound_tokens is not None:
+            keep = np.arange(before) if keep_tokens is None else _checked_ids(keep_tokens, before, "keep_tokens")
+            changes["vocabulary_size"] = len(keep) + len(compound_tokens or ())
+        settings = settings.replace(**changes)
+        model = Transformer(settings, mask=mask, head=head, dtype=dtype)
+        reader = _Reader(checkpoint, names, chosen, settings, strict)
+        arrays = reader.read(model)
+    if keep_tokens is not None or compound_tokens is not None:
+        for name in _VOCABULARY:
+            if name in arrays:
+                arrays[name] = _slim(arrays[name], keep, compound_tokens, before, name)
+    weights = named_weights(model)
+    _check_shapes(arrays, weights, checkpoint.path)
+    for name, array in arrays.items():
+        weights[name].assign(array)
+    return model
+
+
+def read_config(path: str | os.PathLike[str], config: Any = None) -> tuple[Any, str]:
+    """The configuration that goes with ``path``: the given one or the folder's, and where it came from.
+
+    Raises:
+        CheckpointError: there is no configuration.
+        ConfigError: it is not a JSON object.
+    """
+    if isinstance(config, TransformerConfig):
+        return config, "config"
+    if isinstance(config, Mapping):
+        return dict(config), "config"
+    if config is not None:
+        return _json(Path(config)), str(config)
+    folder = Path(path)
+    folder = folder if folder.is_dir() else folder.parent
+    if not folder.is_dir():
+        raise CheckpointError(f"{path} does not exist. Give a checkpoint folder or a file of weights in one.")
+    found = [folder / name for name in _CONFIG_NAMES if (folder / name).is_file()]
+    found = found or sorted(folder.glob("*config*.json"))
+    if not found:
+        raise CheckpointError(
+            f"{folder} has no configuration: expected {' or '.join(_CONFIG_NAMES)}, or pass config=. "
+            f"It holds: {', '.join(sorted(p.name for p in folder.iterdir())[:10]) or 'nothing'}."
+        )
+    return _json(found[0]), str(found[0])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; a configuration file was expected there.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a JSON object. Received: {type(data).__name__}")
+    return data
+
+
+def _renamed(name: str, rename: Mapping[str, str] | None) -> str:
+    for pattern, replacement in (rename or {}).items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _checked_ids(ids: Sequence[int], size: int, what: str) -> np.ndarray:
+    array = np.asarray(ids)
+    if array.ndim != 1 or not len(array) or not np.issubdtype(array.dtype, np.integer):
+        raise ConfigError(f"{what} must be a non-empty list of token ids. Received: shape {array.shape}, {array.dtype}")
+    if array.min() < 0 or array.max() >= size:
+        raise ConfigError(
+            f"{what} must lie between 0 and {size - 1}, the checkpoint's vocabulary. Received: {array.min()} to "
+            f"{array.max()}"
+        )
+    return array
+
+
+def _slim(
+    array: np.ndarray,
+    keep: np.ndarray,
+    compound: Sequence[tuple[Sequence[int], Sequence[float]]] | None,
+    before: int,
+    name: str,
+) -> np.ndarray:
+    if len(array) != before:
+        raise CheckpointError(f"{name} has {len(array)} rows, the configuration says {before} tokens.")
+    rows = [array[keep]]
+    for ids, weights in compound or ():
+        ids, weights = _checked_ids(ids, before, "compound_tokens"), np.asarray(weights, "float64")
+        if weights.shape != ids.shape or weights.sum() == 0:
+            raise ConfigError(f"compound_tokens need one weight an id, with a sum that is not 0. Received: {weights}")
+        mean = np.tensordot(weights / weights.sum(), np.asarray(array[ids], "float64"), axes=1)
+        rows.append(mean[None].astype(array.dtype))
+    return np.concatenate(rows, axis=0)
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], weights: Mapping[str, Any], path: Any) -> None:
+    for name, array in arrays.items():
+        expected = tuple(weights[name].shape)
+        if array.shape != expected:
+            raise CheckpointError(f"{path}: {name} has shape {array.shape}, the configuration makes it {expected}.")
+
+
+class _Reader:
+    """Finds, reads and checks the tensors of one model in one checkpoint."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        names: Mapping[str, str],
+        family: Family,
+        config: TransformerConfig,
+        strict: bool,
+    ) -> None:
+        self.checkpoint, self.family, self.config, self.strict = checkpoint, family, config, strict
+        self.layout = "tf" if checkpoint.format == "tf" else "hf"
+        self.names: dict[str, str] = {}
+        for name, actual in names.items():
+            canonical = family.canonical(name)
+            if canonical == name or canonical not in self.names:  # an exact name beats an alias of it
+                self.names[canonical] = actual
+        # A bare encoder is saved without the family's prefix.
+        bare = self.layout == "hf" and not any(name.startswith(family.prefix) for name in self.names)
+        self.strip = family.prefix if bare else ""
+
+    def read(self, model: Transformer) -> dict[str, np.ndarray]:
+        weights = {name: v for name, v in named_weights(model).items() if not _CONDITION.search(name)}
+        if self._is_own(weights):
+            return self._read_own(weights)
+        rows = {row.ours: row for row in expand(self.family.rows, self.config.num_layers)}
+        untold = sorted(set(weights) - set(rows))
+        if untold:
+            raise CheckpointError(
+                f"the checkpoint tables of {self.family.name} have no row for {', '.join(untold[:4])}: this "
+                "configuration cannot be filled from an official checkpoint."
+            )
+        missing = [n for name in weights for n in self._names(rows[name]) if n not in self.names]
+        known = {n for row in rows.values() for n in self._names(row)}
+        ignored = [re.compile(pattern) for pattern in self.family.ignore]
+        extra = [n for n in self.names if n not in known and not any(p.search(n) for p in ignored)]
+        self._complain(missing, extra)
+        gone = set(missing)
+        arrays = {}
+        for name in weights:
+            theirs = self._names(rows[name])
+            if not gone.intersection(theirs):
+                arrays[name] = self._assemble(rows[name], theirs)
+        return arrays
+
+    def _names(self, row: Row) -> tuple[str, ...]:
+        return tuple(name.removeprefix(self.strip) for name in row.names(self.layout))
+
+    def _assemble(self, row: Row, theirs: Sequence[str]) -> np.ndarray:
+        parts = [np.asarray(self.checkpoint[self.names[name]]) for name in theirs]
+        try:
+            return row.load(parts, self.layout)
+        except ValueError:
+            shapes = ", ".join(f"{name} {part.shape}" for name, part in zip(theirs, parts, strict=True))
+            raise CheckpointError(f"{self.checkpoint.path}: these shapes do not fit together: {shapes}.") from None
+
+    def _is_own(self, weights: Mapping[str, Any]) -> bool:
+        return "token_embedding.table" in self.names
+
+    def _read_own(self, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        theirs = {name: name.replace("/", ".") for name in weights}
+        missing = [other for other in theirs.values() if other not in self.names]
+        heads = ("lm_head.", "pooler.", "nsp_head.")
+        extra = [
+            name
+            for name in self.names
+            if name not in theirs.values()
+            and not name.startswith(heads)
+            and not _CONDITION.search(f"/{name.rsplit('.')[-1]}")
+        ]
+        self._complain(missing, extra)
+        return {name: np.asarray(self.checkpoint[other]) for name, other in theirs.items() if other in self.names}
+
+    def _complain(self, missing: Sequence[str], extra: Sequence[str]) -> None:
+        """Raise, or warn where ``strict`` is off, about what does not fit."""
+        parts = []
+        if missing:
+            parts.append(f"lacks {_list(missing)}")
+        if extra:
+            parts.append(f"has unknown tensors {_list(extra)}")
+        if not parts:
+            return
+        message = f"{self.checkpoint.path} {' and '.join(parts)} (family {self.family.name})."
+        if self.strict:
+            raise CheckpointError(
+                f"{message} Check the family, the configuration and the heads, rename tensors with rename=, or pass "
+                "strict=False to keep initial values for missing tensors and leave unknown ones."
+            )
+        warnings.warn(message, stacklevel=4)
+
+
+def _list(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
