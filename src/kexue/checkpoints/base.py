@@ -101,7 +101,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
     def get(self, name: str, default: np.ndarray | None = None) -> np.ndarray | None:  # type: ignore[override]
         """The tensor, or ``default`` if there is none of this name; damaged data still raises."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 this is get itself
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._specs

@@ -3,6 +3,7 @@
 import os
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class RandomAccessFile:
             )
         try:
             data = np.empty(size, np.uint8)
-            view, done = memoryview(data), 0
+            view, done = memoryview(data.data), 0
             with self._lock:
                 self._file.seek(offset)
                 while done < size:
@@ -59,6 +60,11 @@ class RandomAccessFile:
         except (OSError, MemoryError, ValueError) as error:  # ValueError: the file was closed
             raise CheckpointError(f"{what}: cannot read {size} bytes at {offset}: {error}.") from error
         return data
+
+    @property
+    def handle(self) -> BinaryIO:
+        """The open file, for libraries that want to seek in it themselves; do not mix with `read`."""
+        return self._file
 
     def close(self) -> None:
         """Close the file; twice does no harm."""

@@ -8,18 +8,16 @@ read is verified, together with its name, shape and dtype.
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import ml_dtypes  # noqa: F401  teaches NumPy the names of its dtypes
 import numpy as np
 
 from kexue.checkpoints.base import Checkpoint, TensorSpec
 from kexue.checkpoints.crc32c import crc32c, extend
 from kexue.checkpoints.dtypes import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, array_from_bytes, count
 from kexue.checkpoints.randomaccess import RandomAccessFile
+from kexue.checkpoints.sharded import unique_table
 from kexue.errors import CheckpointError
 
 __all__ = ["CHECKSUM_KEY", "SAFETENSORS_DTYPES", "SafetensorsCheckpoint", "tensor_checksum"]
@@ -100,7 +98,7 @@ class SafetensorsCheckpoint(Checkpoint):
         if size > min(_MAX_HEADER, file.size - 8):
             raise self._broken(f"the header claims {size} bytes, the file has {file.size}")
         try:
-            header = json.loads(file.read(8, size).tobytes().decode(), object_pairs_hook=_no_duplicates)
+            header = json.loads(file.read(8, size).tobytes().decode(), object_pairs_hook=unique_table)
         except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors
             raise self._broken(f"the header is no valid JSON ({error})") from error
         if not isinstance(header, dict):
@@ -158,7 +156,7 @@ class SafetensorsCheckpoint(Checkpoint):
         return specs
 
     def _read(self, name: str, spec: TensorSpec) -> np.ndarray:
-        assert isinstance(spec, _Spec)  # noqa: S101 an invariant of this class, not user input
+        spec = cast(_Spec, spec)
         data = self._file.read(spec.offset, spec.size, f"tensor {name!r}")
         where = f"{self._file.path}: tensor {name!r}"
         if spec.checksum is not None:
@@ -169,10 +167,3 @@ class SafetensorsCheckpoint(Checkpoint):
 
     def close(self) -> None:
         self._file.close()
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return table

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,17 @@ from kexue.checkpoints.base import Checkpoint, TensorSpec
 from kexue.checkpoints.randomaccess import RandomAccessFile
 from kexue.errors import CheckpointError
 
-__all__ = ["ShardedCheckpoint", "read_index"]
+__all__ = ["ShardedCheckpoint", "read_index", "unique_table"]
 
 _MAX_INDEX = 1 << 28
+
+
+def unique_table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Hook for `json.loads` that refuses a name which occurs twice, instead of dropping the first one."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return table
 
 
 def read_index(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -30,7 +39,7 @@ def read_index(path: str | os.PathLike[str]) -> dict[str, str]:
     finally:
         file.close()
     try:
-        index = json.loads(text.decode())
+        index = json.loads(text.decode(), object_pairs_hook=unique_table)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file.path}: expected an index in JSON, received no valid JSON: {error}.") from error
     table = index.get("weight_map") if isinstance(index, dict) else None
@@ -64,8 +73,8 @@ class ShardedCheckpoint(Checkpoint):
                 if shard not in self._shards:
                     if not file.exists():
                         raise CheckpointError(
-                            f"{file}: no such file, but the index {Path(path).name} says that it holds tensor {name!r}. "
-                            "Copy the missing file into the folder."
+                            f"{file}: no such file, but the index {Path(path).name} says that it holds tensor "
+                            f"{name!r}. Copy the missing file into the folder."
                         )
                     self._shards[shard] = open_shard(file)
                 if name not in self._shards[shard]:

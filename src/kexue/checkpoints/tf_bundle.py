@@ -12,6 +12,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class TensorFlowCheckpoint(Checkpoint):
         try:
             entries = self._load_index(prefix)
             specs = {name: self._spec(name, entry, entries) for name, entry in entries.items() if name[:1] != b"\0"}
+            if sum(entry.size for entry in entries.values()) > sum(file.size for file in self._files):
+                raise WireError("its tensors together are larger than the data files")
             super().__init__(prefix, {name.decode(): spec for name, spec in specs.items()})
         except (WireError, UnicodeDecodeError) as error:
             self.close()
@@ -138,7 +141,7 @@ class TensorFlowCheckpoint(Checkpoint):
             )
 
     def _read(self, name: str, spec: TensorSpec) -> np.ndarray:
-        assert isinstance(spec, _Spec)  # noqa: S101 an invariant of this class, not user input
+        spec = cast(_Spec, spec)
         where = self._where(name.encode(), spec.parts[0])
         if spec.dtype == OPAQUE:
             raise CheckpointError(
