@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("kexue", deadline=None)
+settings.load_profile("kexue")
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 CHARS = list("abcdefghijklmnopqrstuvwxyzαβσ0123456789中国北京上海天气今好不错的了。，！？,.!?()[]'\"-中ａᄀが❤")

@@ -27,13 +27,8 @@ HARD_TEXTS = [
     "𝒜𝓑 中𝟙",
 ]
 
-_ALPHABET = list("aéÀßİ今天北京中国 \t\n.,!?[]#'😀ＡΣsx\u0301\u200b\x00\u3000") + [
-    "\U00020000",
-    "👩‍👩",
-    "[MASK]",
-    "hello",
-    "##s",
-]
+_CHARACTERS = "aéÀßİ今天北京中国 \t\n.,!?[]#'😀ＡΣsx\u0301\u200b\x00\u3000\U00020000"
+_ALPHABET = [*_CHARACTERS, "👩\u200d👩", "[MASK]", "hello", "##s"]
 
 
 def random_text(rng: random.Random) -> str:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 
-__all__ = ["is_cjk", "is_punctuation", "join_tokens"]
+__all__ = ["is_cjk", "is_punctuation", "is_spaceless", "join_tokens"]
 
 _CJK_RANGES = (
     (0x4E00, 0x9FFF),
@@ -64,3 +64,8 @@ def _glued(left: str, token: str) -> bool:
     if _is_wide(left) or _is_wide(right):
         return True
     return right in _CLOSING or left in _OPENING or right in _BINDING or left in _BINDING
+
+
+def is_spaceless(character: str) -> bool:
+    """True for characters of scripts written without spaces: ideographs, kana, full-width punctuation."""
+    return _is_wide(character) or "\u3040" <= character <= "\u30ff"
