@@ -328,6 +328,11 @@ class Tokenizer:
         return self._is_word_piece
 
     @property
+    def has_words(self) -> bool:
+        """Whether a ``pre_tokenize`` hook is in place."""
+        return self._words is not None
+
+    @property
     def lowercase(self) -> bool:
         """Whether text is lower-cased."""
         normalizer = self._rust.normalizer

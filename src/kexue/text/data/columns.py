@@ -107,6 +107,7 @@ class ColumnReader:
         self.strict = strict
         self.labels = labels
         self.repaired = 0
+        self._good: set[str] = set()  # tags that passed all checks
         self.repaired_at: int | None = None
         self.sentences = list(sentences(lines))
         self.germeval = scheme == "germeval"
@@ -206,6 +207,8 @@ class ColumnReader:
         return list(spans)
 
     def _checked(self, tag: str, number: int) -> str:
+        if tag in self._good:
+            return tag
         try:
             _, label = split_tag(tag)
         except DataError as error:
@@ -216,6 +219,7 @@ class ColumnReader:
             raise self._error(number, f"unknown tag {tag!r}: several tags in one column")
         if label and self.labels is not None and label not in self.labels:
             raise self._error(number, f"unknown label {label!r}. Expected one of: {', '.join(sorted(self.labels))}")
+        self._good.add(tag)
         return tag
 
     def _between(self, left: str, right: str) -> str:

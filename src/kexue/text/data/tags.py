@@ -7,6 +7,7 @@ the CoNLL evaluation script (and of ``seqeval`` outside its strict mode); the st
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from kexue.errors import ConfigError, DataError
@@ -29,6 +30,7 @@ class Span(NamedTuple):
     label: str
 
 
+@lru_cache(maxsize=4096)
 def split_tag(tag: str) -> tuple[str, str]:
     """``"B-PER"`` to ``("B", "PER")``, ``"O"`` to ``("O", "")``; the letter is one of B, I, E, S, O.
 
