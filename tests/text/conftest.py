@@ -1,0 +1,34 @@
+"""Vocabularies and paths that several tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("kexue", deadline=None)
+settings.load_profile("kexue")
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+CHARS = list("abcdefghijklmnopqrstuvwxyzαβσ0123456789中国北京上海天气今好不错的了。，！？,.!?()[]'\"-中ａᄀが❤")
+PIECES = ["hello", "world", "##s", "un", "##aff", "##able", "cafe", "今天", "天气", "北京", "is", "##ing"]
+
+
+def small_vocabulary() -> list[str]:
+    chars = list(dict.fromkeys(CHARS))
+    return list(dict.fromkeys(SPECIALS + chars + ["##" + c for c in chars if c.isalnum()] + PIECES))
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> list[str]:
+    return small_vocabulary()
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets; the test is skipped where there is none."""
+    root = Path(__file__).resolve().parents[2]
+    folder = Path(os.environ.get("KEXUE_DATA", root.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets at {folder}; set KEXUE_DATA")
+    return folder
