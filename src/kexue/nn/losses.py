@@ -114,9 +114,10 @@ def sparse_multilabel_categorical_crossentropy(
     shape = ops.shape(logits)
     classes = shape[-1]
     logits = ops.reshape(ops.cast(logits, "float32"), (-1, classes))
-    indices = ops.cast(positive_indices, "int32")
-    n = indices.shape[-1]
-    indices = ops.reshape(indices, (-1, n))
+    rows = ops.shape(logits)[0]
+    n = ops.shape(positive_indices)[-1] + 1
+    indices = ops.reshape(ops.cast(positive_indices, "int32"), (rows, n - 1))
+    indices = ops.pad(indices, ((0, 0), (0, 1)), constant_values=-1)  # lists of length 0 are allowed
     exists = _exists(logits)
     if mask is not None:
         mask = ops.broadcast_to(ops.cast(mask, "bool"), shape)
@@ -128,7 +129,6 @@ def sparse_multilabel_categorical_crossentropy(
     indices = ops.where(listed, indices, 0)
 
     # Each positive cell holds 1 + the slot that names it (one of them, if several do). Padding goes to a spare cell.
-    rows = ops.shape(logits)[0]
     cells = rows * classes
     where = ops.where(listed, ops.expand_dims(ops.arange(rows, dtype="int32") * classes, -1) + indices, cells)
     slots = ops.broadcast_to(ops.expand_dims(ops.arange(1, n + 1, dtype="int32"), 0), (rows, n))
@@ -182,8 +182,8 @@ def global_pointer_loss(
         targets: the same shape with 1 at entities; with ``sparse=True`` ``(batch, types, n, 2)`` integers
             ``(start, end)``, end inclusive, padded with -1. Spans outside the row or masked are ignored.
         sparse: which of the two.
-        type_weights: one weight for each type, for imbalanced sets. Only their ratios matter: the result is the weighted
-            mean over types.
+        type_weights: one weight for each type, for imbalanced sets. Only their ratios matter: the result is the
+            weighted mean over types.
 
     Returns:
         A float32 scalar: the mean over types and over the examples that have at least one token (a row of padding only
@@ -253,12 +253,17 @@ def mean_over_real(losses: Any, weights: Any, reduction: str | None) -> Any:
     return losses * ops.where(total > 0, count / ops.where(total > 0, total, 1.0), 0.0)
 
 
+def _float32(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keras casts targets to the dtype of the loss, by default `floatx`: bfloat16 would corrupt indices."""
+    return {"dtype": "float32", **kwargs}
+
+
 @keras.saving.register_keras_serializable(package="kexue")
 class MultilabelCategoricalCrossentropy(keras.losses.Loss):
     """Keras loss of `multilabel_categorical_crossentropy`: called as ``loss(targets, logits)``."""
 
     def __init__(self, soft: bool = False, name: str = "multilabel_categorical_crossentropy", **kwargs: Any) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, **_float32(kwargs))
         self.soft = soft
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -277,7 +282,7 @@ class SparseMultilabelCategoricalCrossentropy(keras.losses.Loss):
     def __init__(
         self, mask_zero: bool = False, name: str = "sparse_multilabel_categorical_crossentropy", **kwargs: Any
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, **_float32(kwargs))
         self.mask_zero = mask_zero
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -303,7 +308,7 @@ class GlobalPointerLoss(keras.losses.Loss):
         name: str = "global_pointer_loss",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, **_float32(kwargs))
         self.sparse = sparse
         self.type_weights = None if type_weights is None else [float(w) for w in type_weights]
 
@@ -330,7 +335,7 @@ class TokenCrossentropy(keras.losses.Loss):
         name: str = "token_crossentropy",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, **_float32(kwargs))
         self.ignore = ignore
         self.label_smoothing = label_smoothing
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
