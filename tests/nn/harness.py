@@ -69,8 +69,8 @@ def check_layer(
 
     Checks: the declared output shape and dtype hold; ``get_config`` round trip; a functional model around it with open
     batch and length axes survives ``.keras`` saving and ``clone_model`` with equal outputs; a shorter input works with
-    the same weights; compiled equals eager; under each of the dtype ``policies`` the outputs have the promised dtype, no
-    NaN, and are close to float32 (relative to the largest output that is not a mask fill).
+    the same weights; compiled equals eager; under each of the dtype ``policies`` the outputs have the promised dtype,
+    no NaN, and are close to float32 (relative to the largest output that is not a mask fill).
 
     Args:
         make: the layer's constructor with its arguments bound, taking ``name`` and ``dtype``.

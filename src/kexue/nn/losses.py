@@ -63,8 +63,8 @@ def multilabel_categorical_crossentropy(logits: Any, targets: Any, *, mask: Any 
         targets: ``(..., classes)``, 1 at positive classes and 0 elsewhere. With ``soft=True`` any number in [0, 1].
         mask: ``(..., classes)`` or broadcastable, true at classes that exist. Default: all whose logit is above
             ``MASKED_SCORE / 2``.
-        soft: use ``log(1 + sum (1-y) exp(s)) + log(1 + sum y exp(-s))``, minimised near ``s = log(y / (1 - y))``.
-            Equal to the hard loss when every target is 0 or 1 (article 9064).
+        soft: use ``log(1 + sum (1-y) exp(s)) + log(1 + sum y exp(-s))``, minimised by ``s = log(y / (1 - y)) / 2``,
+            so that the prediction is ``sigmoid(2 s)``. Equal to the hard loss when every target is 0 or 1.
 
     Returns:
         The loss, float32, of shape ``logits.shape[:-1]``; 0 where nothing exists. The prediction is "every class with a
