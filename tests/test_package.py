@@ -66,6 +66,7 @@ def test_jax_is_the_default(tmp_path):
 
 @pytest.mark.parametrize("backend", ["torch", "tensorflow", "numpy"])
 def test_the_environment_variable_wins(backend, tmp_path):
+    assert run_python(SHOW, tmp_path, KERAS_BACKEND=backend) == backend
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps({"backend": "jax"}))
     assert run_python(SHOW, tmp_path, KERAS_BACKEND=backend) == backend
