@@ -14,10 +14,15 @@ __all__ = ["TrainingProgress"]
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Shows the loss while an epoch runs and all its figures when it ends."""
+    """Shows the loss while an epoch runs and all its figures when it ends.
 
-    def __init__(self) -> None:
+    Args:
+        name: written before the epoch.
+    """
+
+    def __init__(self, name: str = "") -> None:
         super().__init__()
+        self.name = name and f"{name}  "
         self.bar: Progress | None = None
         self.task: Any = None
         self.began = 0.0
@@ -41,7 +46,9 @@ class TrainingProgress(keras.callbacks.Callback):
         """Set the bar back to its start."""
         self.began = time.perf_counter()
         if self.bar is not None:
-            self.bar.reset(self.task, total=self.params.get("steps"), description=f"epoch {epoch + 1}", loss="...")
+            self.bar.reset(
+                self.task, total=self.params.get("steps"), description=f"{self.name}epoch {epoch + 1}", loss="..."
+            )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """One step further."""
@@ -53,7 +60,7 @@ class TrainingProgress(keras.callbacks.Callback):
         """A line that stays."""
         figures = "  ".join(f"{name} {float(value):.4g}" for name, value in (logs or {}).items())
         seconds = time.perf_counter() - self.began
-        note(f"epoch {epoch + 1}/{self.params.get('epochs', '?')}  {figures}  {seconds:.1f} s")
+        note(f"{self.name}epoch {epoch + 1}/{self.params.get('epochs', '?')}  {figures}  {seconds:.1f} s")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the bar."""

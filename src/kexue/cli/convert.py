@@ -55,6 +55,8 @@ def convert(
     tokenizer = tokenizer_in(source if source.is_dir() else source.parent)
     model = Transformer.from_pretrained(source, head=heads, family=family)
     model.save_pretrained(target, to.value, tokenizer=tokenizer)
+    if (source / "task.json").is_file():
+        warn(f"{source} is a trained task; its encoder was converted, its task head has no place in this format.")
     if tokenizer is None:
         warn(f"{source} has no tokenizer that kexue reads; only the weights were converted.")
     elif tokenizer.vocabulary_size > model.config.vocabulary_size:
@@ -76,7 +78,7 @@ def convert(
 def _check_target(source: Path, target: Path, force: bool) -> None:
     """The source must exist and must not be written over; a folder with something in it needs ``--force``."""
     folder = source if source.is_dir() else source.parent
-    if not folder.is_dir():
+    if not source.exists() and not Path(f"{source}.index").exists():
         raise CheckpointError(f"{source} does not exist. Give a checkpoint folder or a file of weights.")
     if target.exists() and not target.is_dir():
         raise ConfigError(f"{target} is a file; DST must be a folder.")

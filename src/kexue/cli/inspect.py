@@ -1,6 +1,7 @@
 """``kexue inspect``: what a folder or a file of weights holds."""
 
 import dataclasses
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ __all__ = ["EXAMPLE", "inspect"]
 EXAMPLE = "Example: kexue inspect bert-base-chinese/ --tensors"
 
 _FORMATS = {"tf": "TensorFlow bundle", "safetensors": "safetensors", "torch": "PyTorch"}
-_CONFIG_FILES = ("config.json", "bert_config.json")
+_TASK_FILE = "task.json"
+_OTHER = {"ignored": "besides, optimizer states, buffers or tied copies", "unknown": "besides, unknown to the family"}
 
 
 @guarded
@@ -78,10 +80,13 @@ def describe(path: Path) -> dict[str, Any]:
                 sizes = {tensor.name: tensor.size for tensor in tensors}
                 parts = parts_of(config, family, names, layout)
                 report["parts"] = {part: sum(sizes[name] for name in members) for part, members in parts.items()}
+                report["parameters"] = sum(n for part, n in report["parts"].items() if part not in _OTHER)
             report["config"] = config.to_dict()
             report["plain"] = [
                 field.name for field in dataclasses.fields(config) if getattr(config, field.name) == field.default
             ]
+    if (folder / _TASK_FILE).is_file():
+        report |= _task(folder)
     report["tokenizer"] = None
     try:
         tokenizer = tokenizer_in(folder)
@@ -96,6 +101,21 @@ def describe(path: Path) -> dict[str, Any]:
         {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype, "file": tensor.file}
         for tensor in tensors
     ]
+    return report
+
+
+def _task(folder: Path) -> dict[str, Any]:
+    """What a saved task says of itself, and the size of its head."""
+    from kexue.checkpoints import open_checkpoint, summarize
+
+    try:
+        task = json.loads((folder / _TASK_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / _TASK_FILE} is not the description of a task: {error}") from None
+    report: dict[str, Any] = {"task": task}
+    if (folder / "head.safetensors").is_file():
+        with open_checkpoint(folder / "head.safetensors") as head:
+            report["head_parameters"] = sum(tensor.size for tensor in summarize(head))
     return report
 
 
@@ -121,6 +141,7 @@ def _show(report: dict[str, Any]) -> None:
         ("files", files),
         ("family", report.get("family")),
         ("heads", ", ".join(report["heads"]) or "none" if "heads" in report else None),
+        ("task", _task_line(report)),
         ("parameters", f"{report['parameters']:,}" + _parts_line(report.get("parts"))),
         ("tensors", ", ".join(f"{count} {dtype}" for dtype, count in report["dtypes"].items())),
         ("tokenizer", _tokenizer_line(report["tokenizer"])),
@@ -144,11 +165,21 @@ def _show(report: dict[str, Any]) -> None:
             typer.echo(f"{tensor['name']:<{width}}  {shape:>16}  {tensor['dtype']}")
 
 
+def _task_line(report: dict[str, Any]) -> str:
+    if "task" not in report:
+        return ""
+    task = report["task"]
+    labels = task.get("labels", [])
+    head = f", {report['head_parameters']:,} parameters" if "head_parameters" in report else ""
+    return f"{task.get('task')}, head {task.get('head')}{head}, {len(labels)} labels: {', '.join(map(str, labels))}"
+
+
 def _parts_line(parts: dict[str, int] | None) -> str:
     if not parts:
         return ""
-    names = {"ignored": "not of the model (optimizer, buffers, tied copies)", "unknown": "unknown to the family"}
-    return " = " + ", ".join(f"{names.get(part, part)} {size:,}" for part, size in parts.items())
+    own = " + ".join(f"{part} {size:,}" for part, size in parts.items() if part not in _OTHER)
+    others = "".join(f"; {_OTHER[part]}: {size:,} numbers" for part, size in parts.items() if part in _OTHER)
+    return f" = {own}{others}"
 
 
 def _tokenizer_line(tokenizer: dict[str, Any] | None) -> str:
