@@ -75,14 +75,13 @@ def _progress(head: str) -> Any:
 
 def table(results: list[Any]) -> str:
     """The scores of the heads, one line each."""
-    lines = [f"{'head':<30} precision  recall      F1  nested found  training s  sentences/s"]
-    for r in results:
-        lines.append(
-            f"{r.head:<30} {r.precision:9.4f}  {r.recall:6.4f}  {r.f1:6.4f}  {r.inner:12.1%}  "
-            f"{r.training_seconds:10.1f}  {r.sentences_per_second:11.0f}"
-        )
-    lines.append("nested found: share of the entities inside another entity that were found")
-    return "\n".join(lines)
+    head = f"{'head':<30} precision  recall      F1  nested found  training s  sentences/s"
+    rows = [
+        f"{r.head:<30} {r.precision:9.4f}  {r.recall:6.4f}  {r.f1:6.4f}  {r.inner:12.1%}  "
+        f"{r.training_seconds:10.1f}  {r.sentences_per_second:11.0f}"
+        for r in results
+    ]
+    return "\n".join([head, *rows, "nested found: share of the entities inside another entity that were found"])
 
 
 def _picture(task: Any, examples: list[dict[str, Any]], output: Path) -> list[str]:
@@ -101,7 +100,7 @@ def _picture(task: Any, examples: list[dict[str, Any]], output: Path) -> list[st
     ]
     font = chinese_font("".join(found.tokens) + "".join(task.labels))
     path = output / "pointer_scores.png"
-    drawn = draw(path, found.tokens, found.scores, task.labels, gold, font)
+    drawn = draw(path, found.tokens, found.scores, task.labels, gold=gold, font=font)
     lines = [f"\nPointer scores of one sentence: {path} ({', '.join(drawn)})", f"  {example['text']}"]
     if font is None:
         legend = output / "pointer_scores.txt"

@@ -52,6 +52,7 @@ def draw(
     tokens: Sequence[str],
     scores: np.ndarray,
     labels: Sequence[str],
+    *,
     gold: Sequence[tuple[int, int, str]] = (),
     font: str | None = None,
 ) -> list[str]:
