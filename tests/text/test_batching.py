@@ -115,6 +115,12 @@ def test_pack_and_unpack(sizes, length):
     assert len(fill) < 2 or fill[0] + fill[1] > length
 
 
+def test_long_documents_are_packed_first():
+    packed = pack([encoded(n) for n in (3, 3, 3, 7, 7, 7)], 10)
+    assert packed.batch["token_ids"].shape == (3, 10)
+    assert packed.efficiency == 1.0
+
+
 def test_pack_errors_and_rows():
     with pytest.raises(DataError, match=r"document 1 has 9 tokens.*windows"):
         pack([encoded(3), encoded(9)], 8)

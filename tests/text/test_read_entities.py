@@ -38,7 +38,7 @@ FORMATS = {
     "iob1": "他 O\n在 O\n北 I-LOC\n京 I-LOC\n。 O\n",
     "bmes": "他\tO\n在\tO\n北\tB-LOC\n京\tE-LOC\n。\tO\n",
     "bioes": "他 O\n在 O\n北 B-LOC\n京 E-LOC\n。 O\n",
-    "germeval": "# quelle [2009]\n1\t他\tO\tO\n2\t在\tO\tO\n3\t北\tB-LOC\tO\n4\t京\tI-LOC\tO\n5\t。\tO\tO\n",
+    "germeval": "# eine Quelle, lang [2009]\n1\t他\tO\tO\n2\t在\tO\tO\n3\t北\tB-LOC\tO\n4\t京\tI-LOC\tO\n5\t。\tO\tO\n",
 }
 
 

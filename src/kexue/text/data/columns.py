@@ -66,7 +66,7 @@ def looks_like_germeval(lines: list[str | None]) -> bool:
     """Index, token, outer tag, inner tag; or without the index, where the first is not of phrase chunks."""
     rows: list[list[str]] = []
     for sentence in sentences(lines):
-        rows += [row for row in sentence.rows if not (row[0].startswith("#") and len(row) < 4)]
+        rows += [row for row in sentence.rows if not (row[0].startswith("#") and not _is_tag(row[-1]))]
         if len(rows) >= 2000:
             break
     if not rows or {len(row) for row in rows} not in ({3}, {4}):
