@@ -52,7 +52,8 @@ def _forward(emissions: Any, mask: Any, transitions: Any, start: Any, keep_all: 
 class CRF(keras.layers.Layer):
     """Linear-chain CRF. The layer's output are the emissions; its methods give likelihood, marginals and best tags.
 
-    Train with `CRFLoss`, or with ``-crf.log_likelihood(...)`` in a loop of your own.
+    Train with `CRFLoss`, or with ``-crf.log_likelihood(...)`` in a loop of your own. The methods scan over time: on JAX
+    call them in compiled code (each eager call compiles its scan anew), or `decode`, which is NumPy.
 
     Args:
         labels: number of labels K.
@@ -133,11 +134,10 @@ class CRF(keras.layers.Layer):
             )
         k = self.labels
         for name, shape in (("transitions", (k, k)), ("start", (k,)), ("end", (k,))):
-            initializer = self.chain_initializer.clone()
             weight = self.add_weight(
                 name=name,
                 shape=shape,
-                initializer=lambda shape, dtype, init=initializer: init(shape, dtype) / self.lr_multiplier,
+                initializer=lambda shape, dtype: self.chain_initializer(shape, dtype=dtype) / self.lr_multiplier,
                 autocast=False,
             )
             setattr(self, f"{name}_weight", weight)
@@ -249,7 +249,7 @@ class CRF(keras.layers.Layer):
             best, _ = carry
             e, live, first = now
             paths = ops.expand_dims(best, -1) + transitions
-            pointers = ops.where(ops.logical_and(live, ops.logical_not(first)), _argmax(paths, 1), stay)
+            pointers = ops.where(live, _argmax(paths, 1), stay)
             best = ops.where(live, ops.where(first, start, ops.max(paths, axis=1)) + e, best)
             return (best, pointers), (best, pointers)
 
@@ -313,14 +313,14 @@ def _booleans(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | Non
 
 
 def _prepare(emissions: Any, padding_mask: Any, tags: Any = None) -> tuple[Any, Any, Any]:
-    """float32 emissions that are finite under the mask, boolean mask, int32 tags that are 0 under the mask."""
+    """float32 emissions, boolean mask, int32 tags that are 0 under the mask."""
     emissions = ops.cast(emissions, "float32")
     mask = ops.ones(ops.shape(emissions)[:2], dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
     if tags is not None:
         tags = ops.cast(tags, "int32")
         mask = ops.logical_and(mask, ops.greater_equal(tags, 0))
         tags = ops.where(mask, tags, 0)
-    return ops.where(ops.expand_dims(mask, -1), emissions, 0.0), mask, tags
+    return emissions, mask, tags
 
 
 @keras.saving.register_keras_serializable(package="kexue")
