@@ -1,5 +1,6 @@
 """TensorFlow bundles: equality with TensorFlow in both directions, and files made to deceive."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -329,10 +330,8 @@ def test_any_bytes_as_an_entry(tmp_path_factory, value, key):
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_as_a_table(data):
-    try:
+    with contextlib.suppress(WireError):
         list(read_table(data + (0xDB4775248B80FB57).to_bytes(8, "little")))
-    except WireError:
-        pass
 
 
 def test_tables_of_many_blocks():
@@ -342,9 +341,11 @@ def test_tables_of_many_blocks():
 
 def test_names_that_share_prefixes_do_not_blow_up():
     """A name of 4 KB, then thousands of entries of a few bytes that share it: the table is small, the names are not."""
-    entries = [(b"x" * 4000 + i.to_bytes(3, "big"), b"") for i in range(20_000)]
+    head, count = b"x" * 4000, 20_000
+    block = varint(0) + varint(len(head)) + varint(0) + head
+    block += b"".join(varint(4000) + varint(3) + varint(0) + i.to_bytes(3, "big") for i in range(count))
     with pytest.raises(WireError, match="too long"):
-        list(read_table(build_table(entries)))
+        list(read_table(table_of(block + bytes(4) + (1).to_bytes(4, "little"), 0, b"y")))
 
 
 # Compressed by a real Snappy (270 and 10,000 bytes).
@@ -370,17 +371,16 @@ def test_snappy():
 
 @given(st.binary(max_size=200))
 def test_any_bytes_as_snappy(data):
-    try:
+    with contextlib.suppress(WireError):
         assert len(decompress(data, 1 << 16)) <= 1 << 16
-    except WireError:
-        pass
 
 
 def test_a_compressed_block_in_a_table(tmp_path):
     """Index files of old TensorFlow versions: one literal is a valid Snappy stream."""
     forge(tmp_path, (b"a", entry()))
     block = build_block([(b"", encode_header()), (b"a", entry())])
-    (tmp_path / "m.index").write_bytes(compressed_table(block, b"a"))
+    literal = varint(len(block)) + bytes([60 << 2, len(block) - 1]) + block
+    (tmp_path / "m.index").write_bytes(table_of(literal, 1, b"a"))
     with open_checkpoint(tmp_path / "m") as checkpoint:
         assert equal_bits(checkpoint["a"], np.zeros((2, 3), np.float32))
 
@@ -390,10 +390,10 @@ def build_block(entries):
     return body + bytes(4) + (1).to_bytes(4, "little")
 
 
-def compressed_table(block: bytes, last: bytes) -> bytes:
-    literal = varint(len(block)) + bytes([60 << 2, len(block) - 1]) + block
+def table_of(block: bytes, compression: int, last: bytes) -> bytes:
+    """A table of one data block."""
     out, handles = b"", []
-    for content, kind in ((literal, 1), (build_block([]), 0), (None, 0)):
+    for content, kind in ((block, compression), (build_block([]), 0), (None, 0)):
         data = build_block([(last, handles[0])]) if content is None else content
         handles.append(varint(len(out)) + varint(len(data)))
         data += bytes([kind])
