@@ -124,7 +124,8 @@ class TorchCheckpoint(Checkpoint):
         if ref.storage.root_count is not None:
             start = ref.storage.start * item
             data = data[start : start + ref.storage.count * item]
-        elements = data[: data.size // item * item].view(ref.dtype)
+        # as raw bytes of the item size: NumPy's striding does not know every dtype of ml_dtypes
+        elements = data[: data.size // item * item].view(np.dtype((np.void, item)))
         if not count(ref.shape, where):
             return np.zeros(ref.shape, ref.dtype)
         # the step along a dimension of size 1 means nothing and may be any number

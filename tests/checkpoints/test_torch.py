@@ -1,0 +1,377 @@
+"""PyTorch files: equality with ``torch.load``, and programs that must not run."""
+
+import contextlib
+import json
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kexue.checkpoints import open_checkpoint, read_all
+from kexue.checkpoints.torch_pickle import BytesSource, load_pickle
+from kexue.errors import CheckpointError
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peer
+DATA = Path(os.environ.get("KEXUE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+KINDS = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+KINDS += ["complex64", "complex128", "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"]
+FORMATS = [{}, {"_use_new_zipfile_serialization": False}, {"pickle_protocol": 4}]
+
+
+def raw(tensor) -> bytes:
+    if not tensor.numel():  # torch cannot view nothing as bytes
+        return b""
+    return tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def check(path, state) -> None:
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.format == "torch"
+        values = read_all(checkpoint)
+        assert list(values) == list(state)
+        for name, tensor in state.items():
+            assert values[name].shape == checkpoint.shape(name) == tuple(tensor.shape), name
+            assert str(values[name].dtype) == str(tensor.dtype).removeprefix("torch."), name
+            assert values[name].tobytes() == raw(tensor), name
+
+
+@st.composite
+def states(draw):
+    """Tensors as windows of any shape and stride into storages that several of them may share."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    state, storages = {}, []
+    for i in range(draw(st.integers(1, 5))):
+        if not storages or draw(st.booleans()):
+            dtype = getattr(torch, draw(st.sampled_from(KINDS)))
+            size = draw(st.integers(1, 60))
+            data = torch.randint(0, 2 if dtype == torch.bool else 256, (size * 16,), generator=generator)
+            storages.append(data.to(torch.uint8)[: size * dtype.itemsize].clone().view(dtype))
+        base = draw(st.sampled_from(storages))
+        shape, strides, last = [], [], 0
+        offset = draw(st.integers(0, base.numel() - 1))
+        for _ in range(draw(st.integers(0, 3))):
+            stride = draw(st.integers(0, 7))
+            most = 4 if stride == 0 else (base.numel() - 1 - offset - last) // stride + 1
+            n = draw(st.integers(0, min(5, most)))
+            shape.append(n)
+            strides.append(stride)
+            last += max(n - 1, 0) * stride
+        state[f"w{i}"] = base.as_strided(shape, strides, offset)
+    return state
+
+
+@settings(max_examples=60, deadline=None)
+@given(states(), st.sampled_from(FORMATS))
+def test_any_layout_equals_torch_load(tmp_path_factory, state, options):
+    path = tmp_path_factory.mktemp("torch") / "m.bin"
+    if "_use_new_zipfile_serialization" in options:  # torch itself cannot read the newer dtypes from the old format
+        state = {name: tensor for name, tensor in state.items() if str(tensor.dtype)[6:] in KINDS[:12]}
+    torch.save(state, path, **options)
+    loaded = torch.load(path, weights_only="pickle_protocol" not in options)
+    assert all(raw(loaded[name]) == raw(state[name]) for name in state)
+    check(path, state)
+
+
+@pytest.mark.parametrize("options", FORMATS)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def test_modules(tmp_path, options, wrap):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Embedding(4, 3))
+    state = module.state_dict()
+    torch.save(wrap(state), tmp_path / "m.pt", **options)
+    check(tmp_path / "m.pt", state)
+    parameters = dict(module.named_parameters())
+    torch.save(wrap(parameters), tmp_path / "p.pth", **options)
+    check(tmp_path / "p.pth", parameters)
+
+
+def test_views_of_storages_in_the_old_format(tmp_path):
+    """Their description was written only by very old versions, but `torch.load` still reads it."""
+    base = torch.arange(10.0)
+    torch.save({"a": base[2:5], "b": base}, tmp_path / "m.bin", _use_new_zipfile_serialization=False)
+    check(tmp_path / "m.bin", {"a": base[2:5], "b": base})
+
+
+def test_numbers_that_are_no_tensors_are_passed_over(tmp_path):
+    torch.save({"w": torch.ones(2), "version": 3, "name": "x", "list": [1, None, True, 2.5, 10**30]}, tmp_path / "m.pt")
+    check(tmp_path / "m.pt", {"w": torch.ones(2)})
+
+
+def test_sharded(tmp_path):
+    state = {f"w{i}": torch.full((2, 2), float(i)) for i in range(4)}
+    names = list(state)
+    table = {}
+    for i in (0, 1):
+        file = f"pytorch_model-0000{i + 1}-of-00002.bin"
+        torch.save({name: state[name] for name in names[2 * i : 2 * i + 2]}, tmp_path / file)
+        table |= dict.fromkeys(names[2 * i : 2 * i + 2], file)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": table}))
+    check(tmp_path, state)
+    (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"00002-of-00002\.bin: no such file"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["RNABERT.pth", "bert_mul_2.pth"])
+def test_a_real_checkpoint(name):
+    path = DATA / "fixtures/rnabert" / name
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    assert len(state) == 117
+    check(path, state)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: torch.nn.Linear(2, 2), r"torch\.nn\.modules\.linear\.Linear"),
+        (lambda: torch.ones(2), "a single tensor"),
+        (lambda: [torch.ones(2)], "a list"),
+        (lambda: {"epoch": 3}, "'epoch'"),
+        (lambda: {0: torch.ones(2)}, "names of tensors, received 0"),
+        (lambda: {"w": torch.ones(2).to_sparse()}, "_rebuild_sparse_tensor"),
+        (lambda: {"w": torch.ones(2, dtype=torch.complex64).conj()}, "conjugated"),
+        (lambda: {(1, 2): torch.ones(2)}, "neither text nor number"),
+        (lambda: {"w": np.ones(3)}, r"numpy\.\S*_reconstruct"),
+    ],
+)
+@pytest.mark.parametrize("options", FORMATS[:2])
+def test_what_is_no_dictionary_of_tensors(tmp_path, content, message, options):
+    torch.save(content(), tmp_path / "m.pt", **options)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path / "m.pt")
+
+
+# Programs. Each would create the canary if it ran.
+
+
+class Evil:
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def programs(canary: Path) -> dict[str, object]:
+    return {
+        "system": Evil(os.system, f"touch {canary}"),
+        "eval": Evil(eval, f"open({str(canary)!r}, 'w')"),
+        "exec": Evil(exec, f"open({str(canary)!r}, 'w')"),
+        "open": Evil(open, str(canary), "w"),
+        "getattr": Evil(getattr, Evil(__import__, "os"), "system"),
+        "load": Evil(pickle.loads, pickle.dumps(Evil(os.system, f"touch {canary}"))),
+        "in_dict": OrderedDict(a=Evil(os.mkdir, str(canary))),
+        "torch_load": Evil(torch.load, str(canary)),
+    }
+
+
+def as_zip(path: Path, program: bytes, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/data.pkl", program)
+        for name, data in members.items():
+            archive.writestr(f"m/data/{name.removeprefix('s')}", data)
+    return path
+
+
+def as_legacy(path: Path, program: bytes) -> Path:
+    head = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
+    path.write_bytes(b"".join(pickle.dumps(part, 2) for part in head) + program + pickle.dumps([], 2))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["system", "eval", "exec", "open", "getattr", "load", "in_dict", "torch_load"])
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("container", [as_zip, as_legacy])
+def test_programs_are_refused_and_not_run(tmp_path, kind, protocol, container):
+    canary = tmp_path / "canary"
+    program = pickle.dumps({"w": programs(canary)[kind]}, protocol)
+    file = container(tmp_path / "m.bin", program)
+    with pytest.raises(CheckpointError, match=r"m\.bin"):
+        open_checkpoint(file)
+    assert not canary.exists()
+
+
+def test_the_refused_name_is_in_the_message(tmp_path):
+    with pytest.raises(CheckpointError, match=rf"the global {os.system.__module__}\.system"):
+        open_checkpoint(as_zip(tmp_path / "m.bin", pickle.dumps(Evil(os.system, "true"), 2)))
+
+
+def test_the_canary_works(tmp_path):
+    """That the programs above do something when an unpickler runs them."""
+    for kind in ("system", "eval", "exec", "in_dict"):
+        canary = tmp_path / kind
+        pickle.loads(pickle.dumps(programs(canary)[kind]))
+        assert canary.exists()
+
+
+def number(n: int) -> bytes:
+    size = n.bit_length() // 8 + 1
+    return b"\x8a" + bytes([size]) + n.to_bytes(size, "little", signed=True)
+
+
+def tensor(count=6, offset=0, shape=(2, 3), strides=(3, 1)) -> bytes:
+    """Instructions for a dictionary with one tensor ``w``."""
+    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + b"0X\3\0\0\0cpu" + number(count) + b"tQ"
+    sizes, steps = (b"(" + b"".join(map(number, values)) + b"t" for values in (shape, strides))
+    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + sizes + steps + b"\x89)tR"
+    return b"\x80\2}X\1\0\0\0w" + call + b"s."
+
+
+def test_the_forger_can_be_honest(tmp_path):
+    data = np.arange(6, dtype=np.float32)
+    with open_checkpoint(as_zip(tmp_path / "m.bin", tensor(), s0=data.tobytes())) as checkpoint:
+        assert np.array_equal(checkpoint["w"], data.reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"count": 7},
+        {"count": 1 << 60},
+        {"count": -6},
+        {"offset": 1},
+        {"offset": -1},
+        {"offset": 1 << 70},
+        {"shape": (3, 3)},
+        {"shape": (2, -3)},
+        {"shape": (-2, -3)},
+        {"shape": (1 << 40, 1 << 40), "strides": (0, 0)},
+        {"shape": (1 << 32,), "strides": (0,)},  # 16 GiB out of one number
+        {"shape": (0, 1 << 63), "strides": (1, 1)},
+        {"strides": (4, 1)},
+        {"strides": (3, -1)},
+        {"strides": (1 << 62, 1)},
+        {"strides": (3,)},
+        {"shape": (1,) * 70, "strides": (1,) * 70},
+    ],
+)
+def test_lies_about_a_tensor(tmp_path, lie):
+    file = as_zip(tmp_path / "m.bin", tensor(**lie), s0=bytes(24))
+    with pytest.raises(CheckpointError, match=r"m\.bin"):
+        open_checkpoint(file)
+
+
+def test_the_step_of_a_dimension_of_one_means_nothing(tmp_path):
+    program = tensor(shape=(1, 6), strides=(1 << 62, 1))
+    with open_checkpoint(as_zip(tmp_path / "m.bin", program, s0=bytes(24))) as checkpoint:
+        assert checkpoint["w"].shape == (1, 6)
+
+
+def test_a_missing_storage(tmp_path):
+    with pytest.raises(CheckpointError, match=r"'w': the archive has no storage '0'"):
+        open_checkpoint(as_zip(tmp_path / "m.bin", tensor()))
+
+
+def test_compressed_members_are_refused(tmp_path):
+    """The door of zip bombs: 100 MB of zeros in 100 KB."""
+    file = tmp_path / "m.bin"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", tensor(count=25_000_000, shape=(25_000_000,), strides=(1,)))
+        archive.writestr("m/data/0", bytes(100_000_000))
+    with pytest.raises(CheckpointError, match="compressed"):
+        open_checkpoint(file)
+
+
+def test_an_archive_of_something_else(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("document.xml", "text")
+    with pytest.raises(CheckpointError, match=r"data\.pkl"):
+        open_checkpoint(tmp_path / "m.pt")
+
+
+def test_a_dictionary_that_doubles_itself_without_end():
+    """Each level holds the one below twice; walking it would take 2^200 steps."""
+    program = b"\x80\2}q\0" + b"".join(
+        b"}" + b"(U\1a" + b"h" + bytes([i]) + b"U\1b" + b"h" + bytes([i]) + b"uq" + bytes([i + 1]) for i in range(200)
+    )
+    content, _ = load_pickle(BytesSource(program + b"."), "here")
+    assert set(content) == {"a", "b"}
+
+
+def test_tuples_that_double_themselves_are_no_keys():
+    """Hashing such a tuple takes 2^200 steps."""
+    levels = (b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(200))
+    program = b"\x80\2)q\0" + b"".join(levels)
+    with pytest.raises(CheckpointError, match="neither text nor number"):
+        load_pickle(BytesSource(program + b"}h\xc8Ns."), "here")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"X\xff\xff\xff\xff",
+        b"\x8d" + b"\xff" * 8,
+        b"B\xff\xff\xff\xffabc",
+        b"N" + b"r\xff\xff\xff\xff",  # a memo of 4 billion places
+        b"h\7.",
+        b"(",
+        b"(.",
+        b"R",
+        b"NNR.",
+        b"}b.",
+        b"NNb.",
+        b"NNs.",
+        b"}(Nu.",
+        b"Na.",
+        b"NNa.",
+        b"NQ.",
+        b"X\2\0\0\0\xff\xff.",
+        b"c" + b"a" * 10_000,
+        b"\x8cxNc",
+        b"I1\n.",
+        b".",
+        b"",
+    ],
+)
+def test_nonsense(program):
+    with pytest.raises(CheckpointError, match=r"^here"):
+        load_pickle(BytesSource(program), "here")
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 200), st.integers(0, 30))
+def test_any_bytes_in_the_middle_of_a_program(junk, at, skip):
+    good = tensor()
+    with contextlib.suppress(CheckpointError):
+        load_pickle(BytesSource(good[:at] + junk + good[at + skip :]), "here")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=8), st.integers(0, 140), st.integers(0, 8))
+def test_any_program_over_a_small_storage(tmp_path_factory, junk, at, skip):
+    """The archive is sound and its checksums are right, only the program is not."""
+    good = tensor()
+    file = as_zip(tmp_path_factory.mktemp("torch") / "m.bin", good[:at] + junk + good[at + skip :], s0=bytes(24))
+    try:
+        with open_checkpoint(file) as checkpoint:
+            assert all(value.nbytes <= 1 << 29 for value in read_all(checkpoint).values())
+    except CheckpointError:
+        pass
+
+
+def test_damage_in_the_old_format(tmp_path):
+    """No checksum there: values may be wrong, but nothing else may happen, and a cut is always noticed."""
+    state = {f"w{i}": torch.randn(3, 4) for i in range(5)}
+    file = tmp_path / "m.bin"
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+    data, rng = file.read_bytes(), np.random.default_rng(0)
+    for at in rng.integers(0, len(data), 300):
+        file.write_bytes(data[:at])
+        with pytest.raises(CheckpointError, match=r"m\.bin"):
+            open_checkpoint(file)
+        file.write_bytes(data[:at] + bytes([data[at] ^ int(rng.integers(1, 256))]) + data[at + 1 :])
+        try:
+            with open_checkpoint(file) as checkpoint:
+                read_all(checkpoint)
+        except CheckpointError:
+            pass
