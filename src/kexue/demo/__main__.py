@@ -17,10 +17,10 @@ def demo(
     text: Annotated[list[str] | None, typer.Option(help="Text to predict on; may be repeated.")] = None,
     heads: Annotated[
         str | None,
-        typer.Option(help="Comma-separated; `all` adds the pointer without rotary positions.", show_default=False),
+        typer.Option(help="Comma-separated, of those in the table; all by default.", show_default=False),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 6,
-    sentences: Annotated[int, typer.Option(min=10, help="Training sentences.")] = 4000,
+    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    sentences: Annotated[int, typer.Option(min=10, help="Training sentences.")] = 2500,
     output: Annotated[Path, typer.Option(help="Folder for the picture and the trained task.")] = Path("demo-output"),
     seed: int = 0,
 ) -> None:
@@ -57,8 +57,6 @@ def demo(
 
 def _chosen(heads: str | None, known: tuple[str, ...]) -> list[str]:
     if heads is None:
-        return list(known[:4])
-    if heads == "all":
         return list(known)
     chosen = list(dict.fromkeys(name.strip() for name in heads.split(",") if name.strip()))
     unknown = [name for name in chosen if name not in known]

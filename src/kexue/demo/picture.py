@@ -21,7 +21,7 @@ GLOSSES = {
     "预警": "warning",
     "数值": "value",
 }
-_CLIP = 12.0  # logits beyond it are equally certain to the eye
+_CLIP = 10.0  # logits beyond it are equally certain to the eye
 _PANELS = 4
 
 
@@ -36,7 +36,11 @@ def chinese_font(text: str) -> str | None:
     wanted = {ord(c) for c in text if not c.isspace()}
     # Fonts made for Chinese first: the others have the characters, but in Japanese or Korean shapes.
     preferred = ("CJKsc", "CJK SC", "SourceHanSans", "wqy", "WenQuan", "msyh", "simhei", "PingFang", "Heiti", "CJK")
-    paths = sorted({entry.fname for entry in font_manager.fontManager.ttflist})
+    # Fonts of last resort, one of which matplotlib brings, claim every character and draw a box for it.
+    fonts = (
+        font for font in font_manager.fontManager.ttflist if "lastresort" not in font.name.lower().replace(" ", "")
+    )
+    paths = sorted({font.fname for font in fonts})
     paths.sort(key=lambda path: next((i for i, n in enumerate(preferred) if n.lower() in path.lower()), len(preferred)))
     for path in paths:
         try:
@@ -96,11 +100,13 @@ def draw(
     image = None
     for axis, label in zip(axes, drawn, strict=False):
         values = np.ma.masked_array(np.clip(scores[list(labels).index(label)], -_CLIP, _CLIP), below)
-        image = axis.imshow(values, cmap="RdBu_r", vmin=-_CLIP, vmax=_CLIP, interpolation="nearest")
+        image = axis.imshow(values, cmap="magma_r", vmin=-_CLIP, vmax=_CLIP, interpolation="nearest")
         axis.set_facecolor("0.93")
         for first, last, name in gold:
             if name == label:
-                axis.add_patch(Rectangle((last - 0.5, first - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
+                axis.add_patch(
+                    Rectangle((last - 0.5, first - 0.5), 1, 1, fill=False, edgecolor="tab:blue", linewidth=1.4)
+                )
         gloss = GLOSSES.get(label, label if label.isascii() else f"label {list(labels).index(label)}")
         axis.set_title(gloss if font is None else f"{label}  {gloss}", **text)
         if font is None:
