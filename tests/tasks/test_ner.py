@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from tests.tasks.conftest import HEADS, LABELS, POINTERS, TOKENS, new, sentences
@@ -10,6 +11,7 @@ import kexue.tasks
 from kexue.errors import CheckpointError, ConfigError, DataError
 from kexue.tasks import NER
 from kexue.text import DataWarning, Tokenizer
+from kexue.training import BestWeights
 
 
 def places(found):
@@ -183,13 +185,20 @@ def test_broken_data_is_refused():
     ner = new()
     good = {"text": "我在青阳市", "entities": [{"start": 2, "end": 5, "label": "place"}]}
     for bad, message in (
-        ({"text": "青阳", "entities": [{"start": 0, "end": 2, "label": "person"}]}, "example 1: unknown label 'person'"),
+        (
+            {"text": "青阳", "entities": [{"start": 0, "end": 2, "label": "person"}]},
+            "example 1: unknown label 'person'",
+        ),
         ({"text": "青阳", "entities": [{"start": 0, "end": 3, "label": "place"}]}, "example 1: .*<= 2"),
         ({"text": "青阳", "entities": [{"start": 1, "end": 1, "label": "place"}]}, "example 1: .*start < end"),
         ({"text": "青阳"}, "example 1: expected"),
         ({"text": 3, "entities": []}, "example 1: the text must be a string"),
     ):
-        for call in (lambda data: ner.fit(data, verbose=0), ner.evaluate, lambda data: ner.fit([good], data, verbose=0)):
+        for call in (
+            lambda data: ner.fit(data, verbose=0),
+            ner.evaluate,
+            lambda data: ner.fit([good], data, verbose=0),
+        ):
             with pytest.raises(DataError, match=message):
                 call([good, bad])
     with pytest.raises(DataError, match="no examples"):
@@ -237,24 +246,19 @@ def test_best_epoch_is_kept():
 
 
 def test_the_weights_of_an_early_best_epoch_come_back():
-    ner = new()
-    train = sentences(48, 1)
-    confusing = [{"text": e["text"], "entities": []} for e in sentences(30, 2)[:-2]]
-    valid = confusing + [{"text": "我", "entities": []}]
-    valid[0] = sentences(30, 2)[0]
-    calls = []
+    ner, seen = new(), []
 
-    class Spy(kexue.tasks.ner.keras.callbacks.Callback):
+    class Judge(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            logs["val_f1"] = [0.1, 0.9, 0.5, 0.9][epoch] if logs else None
-            calls.append([np.array(w) for w in self.model.get_weights()])
+            logs["val_f1"] = [0.1, 0.9, 0.5, 0.9][epoch]
+            seen.append([np.array(w) for w in self.model.get_weights()])
 
-    # The spy runs after the validation and the choice, hence it is the judge only through its own choice.
-    best = kexue.training.best.BestWeights("val_f1")
-    ner.fit(train, epochs=4, learning_rate=1e-2, verbose=0, callbacks=[Spy(), best])
+    best = BestWeights("val_f1")
+    ner.fit(sentences(16, 1), epochs=4, learning_rate=1e-2, verbose=0, callbacks=[Judge(), best])
     assert (best.epoch, best.value) == (1, 0.9)
+    assert any((one != other).any() for one, other in zip(ner.model.get_weights(), seen[1], strict=True))
     best.restore(ner.model)
-    for ours, theirs in zip(ner.model.get_weights(), calls[1], strict=True):
+    for ours, theirs in zip(ner.model.get_weights(), seen[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
