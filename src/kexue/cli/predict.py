@@ -51,7 +51,7 @@ def predict(
         from kexue.cli._highlight import show
 
         for record in records:
-            show(record["text"], record["entities"])
+            show(record["text"], record["entities"], task.labels)
 
 
 def _source(texts: list[str], file: Path | None) -> Iterator[str]:
