@@ -81,7 +81,7 @@ def test_evaluate(command, trained, data):
 
 def records(result):
     assert result.exit_code == 0, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return [json.loads(line) for line in result.stdout.split("\n") if line]
 
 
 def test_predict_from_everywhere(command, trained, tmp_path):
