@@ -173,7 +173,7 @@ def _describe(name: str, examples: Examples) -> None:
     if not examples:
         return
     counts = statistics(examples)
-    nested = f", {counts['nested']:.0%} of them overlapping" if counts["nested"] else ""
+    nested = f", {counts['nested']:.1%} of them overlapping" if counts["nested"] else ""
     note(f"{name}: {counts['examples']:,} examples, {counts['entities']:,} entities{nested}")
 
 
