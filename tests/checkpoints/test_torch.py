@@ -92,8 +92,7 @@ def test_modules(tmp_path, options, wrap):
     check(tmp_path / "p.pth", parameters)
 
 
-def test_views_of_storages_in_the_old_format(tmp_path):
-    """Their description was written only by very old versions, but `torch.load` still reads it."""
+def test_tensors_over_one_storage_in_the_old_format(tmp_path):
     base = torch.arange(10.0)
     torch.save({"a": base[2:5], "b": base}, tmp_path / "m.bin", _use_new_zipfile_serialization=False)
     check(tmp_path / "m.bin", {"a": base[2:5], "b": base})
@@ -183,9 +182,13 @@ def as_zip(path: Path, program: bytes, **members: bytes) -> Path:
     return path
 
 
-def as_legacy(path: Path, program: bytes) -> Path:
+def as_legacy(path: Path, program: bytes, **storages: np.ndarray) -> Path:
     head = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
-    path.write_bytes(b"".join(pickle.dumps(part, 2) for part in head) + program + pickle.dumps([], 2))
+    path.write_bytes(b"".join(pickle.dumps(part, 2) for part in head) + program)
+    with open(path, "ab") as file:
+        file.write(pickle.dumps([name.removeprefix("s") for name in storages], 2))
+        for data in storages.values():
+            file.write(len(data).to_bytes(8, "little") + data.tobytes())
     return path
 
 
@@ -219,9 +222,9 @@ def number(n: int) -> bytes:
     return b"\x8a" + bytes([size]) + n.to_bytes(size, "little", signed=True)
 
 
-def tensor(count=6, offset=0, shape=(2, 3), strides=(3, 1)) -> bytes:
+def tensor(count=6, offset=0, shape=(2, 3), strides=(3, 1), view=b"") -> bytes:
     """Instructions for a dictionary with one tensor ``w``."""
-    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + b"0X\3\0\0\0cpu" + number(count) + b"tQ"
+    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + b"0X\3\0\0\0cpu" + number(count) + view + b"tQ"
     sizes, steps = (b"(" + b"".join(map(number, values)) + b"t" for values in (shape, strides))
     call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + sizes + steps + b"\x89)tR"
     return b"\x80\2}X\1\0\0\0w" + call + b"s."
@@ -267,9 +270,41 @@ def test_the_step_of_a_dimension_of_one_means_nothing(tmp_path):
         assert checkpoint["w"].shape == (1, 6)
 
 
+def view(start: int, length: int) -> bytes:
+    return b"(U\1v" + number(start) + number(length) + b"t"
+
+
+def test_views_of_storages_in_the_old_format(tmp_path):
+    """Only very old versions wrote them; `torch.load` still reads them, so it can say what is right."""
+    data = np.arange(20, dtype=np.float32)
+    program = tensor(count=20, offset=1, shape=(2, 3), strides=(4, 1), view=view(5, 9))
+    file = as_legacy(tmp_path / "m.bin", program, s0=data)
+    expected = torch.load(file, weights_only=False)
+    assert expected["w"].tolist() == [[6, 7, 8], [10, 11, 12]]
+    check(file, expected)
+
+
+@pytest.mark.parametrize("lie", [(5, 16), (-1, 9), (5, -1), (21, 0), (5, 7)])
+def test_lies_about_views(tmp_path, lie):
+    program = tensor(count=20, offset=1, shape=(2, 3), strides=(4, 1), view=view(*lie))
+    with pytest.raises(CheckpointError, match=r"m\.bin"):
+        open_checkpoint(as_legacy(tmp_path / "m.bin", program, s0=np.zeros(20, np.float32)))
+
+
 def test_a_missing_storage(tmp_path):
     with pytest.raises(CheckpointError, match=r"'w': the archive has no storage '0'"):
         open_checkpoint(as_zip(tmp_path / "m.bin", tensor()))
+
+
+def test_many_tensors_over_one_storage(tmp_path):
+    """A thousand times the same 4 MB: reading all of them would take 4 GB."""
+    base = torch.zeros(1_000_000)
+    torch.save({f"w{i}": base for i in range(1000)}, tmp_path / "m.bin")
+    with pytest.raises(CheckpointError, match="far larger than the file"):
+        open_checkpoint(tmp_path / "m.bin")
+    torch.save({f"w{i}": base for i in range(24)}, tmp_path / "m.bin")  # as many as a model shares with good reason
+    with open_checkpoint(tmp_path / "m.bin") as checkpoint:
+        assert len(checkpoint) == 24
 
 
 def test_compressed_members_are_refused(tmp_path):
@@ -278,7 +313,7 @@ def test_compressed_members_are_refused(tmp_path):
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("m/data.pkl", tensor(count=25_000_000, shape=(25_000_000,), strides=(1,)))
         archive.writestr("m/data/0", bytes(100_000_000))
-    with pytest.raises(CheckpointError, match="compressed"):
+    with pytest.raises(CheckpointError, match="is compressed"):
         open_checkpoint(file)
 
 
