@@ -80,6 +80,17 @@ def test_a_keras_configuration_file_is_respected(tmp_path):
     assert run_python("import kexue, keras; print(keras.backend.backend())", tmp_path) == "numpy"
 
 
+def test_the_file_that_keras_writes_by_itself_is_no_decision(tmp_path):
+    # The first import of Keras leaves a file behind that names TensorFlow, whatever backend is in use.
+    show = "import kexue, keras; print(keras.backend.backend())"
+    assert run_python(show, tmp_path) == "jax"
+    assert run_python(show, tmp_path) == "jax"
+    (tmp_path / ".keras").mkdir(exist_ok=True)
+    for content in ('{"backend": "tensorflow"}', "not json", "[]", "{}"):
+        (tmp_path / ".keras" / "keras.json").write_text(content)
+        assert run_python(SHOW, tmp_path) == "jax"
+
+
 def test_a_keras_configuration_file_in_keras_home_is_respected(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "keras.json").write_text(json.dumps({"backend": "numpy"}))
