@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from tests.nn.harness import BACKEND
 
 from kexue.errors import ConfigError
 from kexue.nn import masks
 from kexue.nn.attention.plumbing import AttentionMask
 from kexue.nn.masks import Bidirectional, Causal, Mask, Permuted, Prefix, SameDocument, Window
-from tests.nn.harness import BACKEND
 
 settings.register_profile("masks", deadline=None, max_examples=40)
 settings.load_profile("masks")
@@ -89,13 +89,12 @@ rules = st.recursive(
 @st.composite
 def batches(draw):
     length, rows = draw(st.integers(1, 7)), draw(st.integers(1, 3))
-    bits = st.lists(st.integers(0, 1), min_size=length, max_size=length)
+    bits, documents = (st.lists(st.integers(0, most), min_size=length, max_size=length) for most in (1, 2))
     facts = {
         "segment_ids": np.array([draw(bits) for _ in range(rows)], "int32"),
-        "document_ids": np.array([draw(st.lists(st.integers(0, 2), min_size=length, max_size=length)) for _ in range(rows)]),
+        "document_ids": np.array([draw(documents) for _ in range(rows)], "int32"),
         "order": np.array([draw(st.permutations(range(length))) for _ in range(rows)], "int32"),
-    }  # fmt: skip
-    facts["document_ids"] = facts["document_ids"].astype("int32")
+    }
     padding = np.array([draw(bits) for _ in range(rows)], bool)
     return length, facts, padding
 
@@ -159,9 +158,15 @@ def test_query_offset_is_a_slice_of_the_full_mask(rule, batch, start):
     np.testing.assert_array_equal(one, dense(rule, length, **facts)[:, start : start + 1])
 
 
-@given(st.recursive(st.one_of(st.just(Bidirectional()), st.builds(Causal, st.booleans()), st.builds(Window, limit, limit)),
-                    lambda inner: st.builds(lambda a, b, c: (a & b) if c else (a | b), inner, inner, st.booleans()),
-                    max_leaves=4), st.integers(1, 8))  # fmt: skip
+simple = st.one_of(st.just(Bidirectional()), st.builds(Causal, st.booleans()), st.builds(Window, limit, limit))
+pairs = st.recursive(
+    simple,
+    lambda inner: st.builds(lambda a, b, c: (a & b) if c else (a | b), inner, inner, st.booleans()),
+    max_leaves=4,
+)
+
+
+@given(pairs, st.integers(1, 8))
 def test_lowering_is_exact(rule, length):
     want, low = dense(rule, length)[0], rule.lowering()
     places = np.arange(length)
@@ -256,7 +261,9 @@ def test_packed_documents_hide_each_other():
     got = dense(Causal(), document_ids=documents)[0]
     want = np.tril(np.ones((6, 6), bool)) & (documents[0][:, None] == documents[0][None])
     np.testing.assert_array_equal(got, want)
-    np.testing.assert_array_equal(dense(Bidirectional(), document_ids=documents), dense(SameDocument(), document_ids=documents))  # fmt: skip
+    np.testing.assert_array_equal(
+        dense(Bidirectional(), document_ids=documents), dense(SameDocument(), document_ids=documents)
+    )
 
 
 def test_documents_are_anded_into_a_rule_that_speaks_of_them():
