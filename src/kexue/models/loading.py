@@ -172,10 +172,10 @@ def _slim(
         raise CheckpointError(f"{name} has {len(array)} rows, the configuration says {before} tokens.")
     rows = [array[keep]]
     for ids, weights in compound or ():
-        ids, weights = _checked_ids(ids, before, "compound_tokens"), np.asarray(weights, "float64")
-        if weights.shape != ids.shape or weights.sum() == 0:
+        chosen, share = _checked_ids(ids, before, "compound_tokens"), np.asarray(weights, "float64")
+        if share.shape != chosen.shape or share.sum() == 0:
             raise ConfigError(f"compound_tokens need one weight an id, with a sum that is not 0. Received: {weights}")
-        mean = np.tensordot(weights / weights.sum(), np.asarray(array[ids], "float64"), axes=1)
+        mean = np.tensordot(share / share.sum(), np.asarray(array[chosen], "float64"), axes=1)
         rows.append(mean[None].astype(array.dtype))
     return np.concatenate(rows, axis=0)
 

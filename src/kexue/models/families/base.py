@@ -18,7 +18,7 @@ import numpy as np
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
 
-__all__ = ["Family", "Row", "bert_fields", "expand"]
+__all__ = ["Family", "Row", "bert_fields", "bert_official", "dense", "expand", "fused", "norm"]
 
 Storage = Literal["same", "dense", "transposed", "fused_dense", "fused"]
 """How a weight is stored elsewhere:
@@ -62,6 +62,35 @@ class Row:
             parts = np.split(array, [keys, 2 * keys], axis=-1)
         turn = self.storage == "transposed" or (layout == "hf" and self.storage in ("dense", "fused_dense"))
         return [np.ascontiguousarray(part.T if turn else part) for part in parts]
+
+
+def dense(ours: str, hf: str, tf: str, group: str | None = None) -> tuple[Row, Row]:
+    """Kernel and bias of a dense map; ``ours`` ends where ``kernel`` follows (``"pooler/"``, ``".../up_"``)."""
+    return (
+        Row(f"{ours}kernel", "dense", f"{hf}.weight", f"{tf}/kernel", group),
+        Row(f"{ours}bias", "same", f"{hf}.bias", f"{tf}/bias", group),
+    )
+
+
+def fused(ours: str, hf: str, tf: str, names: tuple[str, ...]) -> tuple[Row, Row]:
+    """Several dense maps there, one of ours."""
+    return (
+        Row(
+            f"{ours}kernel",
+            "fused_dense",
+            tuple(f"{hf}{n}.weight" for n in names),
+            tuple(f"{tf}{n}/kernel" for n in names),
+        ),
+        Row(f"{ours}bias", "fused", tuple(f"{hf}{n}.bias" for n in names), tuple(f"{tf}{n}/bias" for n in names)),
+    )
+
+
+def norm(ours: str, hf: str, tf: str, group: str | None = None) -> tuple[Row, Row]:
+    """Gain and bias of a norm."""
+    return (
+        Row(f"{ours}/gain", "same", f"{hf}.weight", f"{tf}/gamma", group),
+        Row(f"{ours}/bias", "same", f"{hf}.bias", f"{tf}/beta", group),
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row, bert_fields, bert_official
+from kexue.models.families.base import Family, bert_fields, bert_official, dense
 from kexue.models.families.bert import (
     ALIASES,
     IGNORE,
@@ -18,19 +18,8 @@ from kexue.models.families.bert import (
 
 __all__ = ["FAMILY", "PROJECTION_ROWS", "rotary_official"]
 
-PROJECTION_ROWS = (
-    Row(
-        "embedding_projection/kernel",
-        "dense",
-        "roformer.embeddings_project.weight",
-        "bert/encoder/embedding_hidden_mapping_in/kernel",
-    ),
-    Row(
-        "embedding_projection/bias",
-        "same",
-        "roformer.embeddings_project.bias",
-        "bert/encoder/embedding_hidden_mapping_in/bias",
-    ),
+PROJECTION_ROWS = dense(
+    "embedding_projection/", "roformer.embeddings_project", "bert/encoder/embedding_hidden_mapping_in"
 )
 
 

@@ -50,7 +50,13 @@ FAMILY = Family(
         *_without(embedding_rows("roformer.")),
         *_without(PROJECTION_ROWS),
         *_without(block_rows("roformer.")),
-        Row("lm_head/dense_kernel", "dense", "cls.predictions.transform.dense.weight", "cls/predictions/transform/dense/kernel", "lm"),
+        Row(
+            "lm_head/dense_kernel",
+            "dense",
+            "cls.predictions.transform.dense.weight",
+            "cls/predictions/transform/dense/kernel",
+            "lm",
+        ),
         Row("lm_head/output_table", "same", "cls.predictions.decoder.weight", "cls/predictions/output_weights", "lm"),
     ),
     prefix="roformer.",
@@ -59,4 +65,4 @@ FAMILY = Family(
     architectures=None,
     ignore=(*IGNORE, r"encoder\.embed_positions\.weight$"),
     aliases=ALIASES,
-)  # fmt: skip
+)
