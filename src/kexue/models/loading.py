@@ -231,6 +231,8 @@ class _Reader:
         missing = [n for name in weights for n in self._names(rows[name]) if n not in self.names]
         known = {n for row in rows.values() for n in self._names(row)}
         known |= {self._stripped(name) for name in self.family.constants}
+        if self.layout == "hf":  # a plain name whose twin was taken
+            known |= {self._stripped(name) for row in rows.values() for name in row.names("hf")}
         ignored = [re.compile(pattern) for pattern in self.family.ignore]
         extra = [n for n in self.names if n not in known and not any(p.search(n) for p in ignored)]
         self._complain(missing, extra)
