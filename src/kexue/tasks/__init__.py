@@ -5,7 +5,7 @@ from typing import Any
 
 _HOME = {"NER": "ner"}
 
-__all__ = ["NER"]  # noqa: F822
+__all__ = ["NER"]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,9 @@ _HEAD = r"(^|/)head/"
 class Training:
     """The half of `kexue.tasks.NER` that trains."""
 
+    best_epoch: int | None = None
+    """Epoch, from 0, whose weights the latest `fit` with validation kept."""
+
     def fit(
         self: Any,
         train: Iterable[Mapping[str, Any]],
@@ -98,7 +101,14 @@ class Training:
         rows = _rows(self, train)
         judge = None if valid is None else _Validation(self, valid, batch_size)
         batches = Batches(
-            rows, self._head, batch_size, self.max_length, self.tokenizer.pad_id, seed, steps_per_epoch, negative_share
+            rows,
+            self._head,
+            batch_size=batch_size,
+            max_length=self.max_length,
+            pad_id=self.tokenizer.pad_id,
+            seed=seed,
+            steps=steps_per_epoch,
+            negative_share=negative_share,
         )
         head_rate = _default(head_learning_rate, max(learning_rate, min(10 * learning_rate, 1e-3)))
         chain_rate = _default(transition_learning_rate, max(head_rate, min(1000 * learning_rate, 1e-2)))
@@ -142,7 +152,8 @@ class Training:
                 best=best,
             )
         with _seeded(model, seed):
-            history = _run(model, batches, epochs, [*filter(None, (judge, best)), *callbacks], state, verbose)
+            own = [callback for callback in (judge, best) if callback is not None]
+            history = _run(model, batches, epochs=epochs, callbacks=[*own, *callbacks], state=state, verbose=verbose)
         self.best_epoch = None
         if best is not None:
             best.restore(model)
@@ -153,6 +164,7 @@ class Training:
 def _run(
     model: keras.Model,
     batches: Batches,
+    *,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
     state: Resume | None,
@@ -171,7 +183,7 @@ def _run(
     every = [place, *callbacks, *([state] if state is not None else [])]
     # An epoch that was interrupted is finished by a fit of its own: its number of steps is another one.
     for start, stop in ((first, first + 1), (first + 1, epochs)) if done else ((first, epochs),):
-        if start >= stop or model.stop_training and start > first:
+        if start >= stop or (model.stop_training and start > first):
             continue
         batches.epoch, batches.start = start, done
         done = 0

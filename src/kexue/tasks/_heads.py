@@ -89,7 +89,7 @@ class PointerHead(EntityHead):
         # Leftovers of a bucket end up in a longer one, so the size must not fall with the length.
         result, most = {}, 1
         for length in np.unique(lengths):
-            for i in np.flatnonzero(lengths == length):
+            for i in np.flatnonzero(lengths == length).tolist():
                 if len(rows[i].spans):
                     most = max(most, int(np.bincount(rows[i].spans[:, 2]).max()))
             result[int(length)] = -(-most // 4) * 4

@@ -31,7 +31,7 @@ def save(ner: Any, folder: str | os.PathLike[str]) -> None:
     task |= {"labels": list(ner.labels), "pre_tokenize": hook if hook is None or hook == "jieba" else "custom"}
     if not isinstance(ner.threshold, (int, float)):
         task["threshold"] = dict(ner.threshold)
-    arrays = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in _weights(ner._head.layer).items()}
+    arrays = {name: np.asarray(keras.ops.convert_to_numpy(v.value)) for name, v in _weights(ner._head.layer).items()}
     with atomic_folder(folder, last="task.json") as temporary:
         ner.encoder.save_pretrained(temporary, tokenizer=ner.tokenizer)
         write_safetensors(temporary / "head.safetensors", arrays)

@@ -89,6 +89,7 @@ class Batches(keras.utils.PyDataset):
         self,
         rows: Sequence[Row],
         head: EntityHead,
+        *,
         batch_size: int,
         max_length: int,
         pad_id: int,
@@ -141,13 +142,13 @@ class Batches(keras.utils.PyDataset):
             batches.append(waiting)
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def batch(self, members: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def batch(self, members: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Inputs and targets of some rows."""
         length = int(self.lengths[members].max())
         shape = (self.batch_size, length)
         token_ids = np.full(shape, self.pad_id, np.int32)
         padding, says = np.zeros(shape, bool), np.zeros(shape, bool)
-        rows = [self.rows[i] for i in members]
+        rows = [self.rows[i] for i in members.tolist()]
         for i, row in enumerate(rows):
             size = len(row.token_ids)
             token_ids[i, :size] = row.token_ids

@@ -1,6 +1,7 @@
 """Best tags of token scores, and how probable a stretch of them is."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -18,13 +19,17 @@ def best_tokens(scores: Sequence[np.ndarray]) -> list[tuple[np.ndarray, Probabil
     Args:
         scores: for each text ``(tokens, tags)`` logits.
     """
-    result = []
+    result: list[tuple[np.ndarray, Probability]] = []
     for logits in scores:
         tags = logits.argmax(-1)
         best = logits.max(-1, keepdims=True)
         log_p = -np.log(np.exp(logits - best, dtype=np.float64).sum(-1))
-        result.append((tags, lambda i, j, log_p=log_p: float(np.exp(log_p[i:j].sum()))))
+        result.append((tags, partial(_product, log_p)))
     return result
+
+
+def _product(log_p: np.ndarray, start: int, end: int) -> float:
+    return float(np.exp(log_p[start:end].sum()))
 
 
 def best_chains(

@@ -104,7 +104,6 @@ class NER(Training):
         self.head_size, self.rotary = head_size, rotary
         self.flat, self.threshold = bool(flat), threshold
         self._limits(threshold)
-        self.best_epoch: int | None = None
         self._head = make_head(head, self.labels, head_size=head_size, rotary=rotary, scheme=scheme, dtype=dtype)
         self.model = self._build()
         self._forward = compiled_forward(self.model)
@@ -160,6 +159,7 @@ class NER(Training):
         if dropout is not None:
             model_changes = {"dropout": dropout, "attention_dropout": dropout} | model_changes
         given: dict[str, Any] | None = None
+        path: Any = path_or_config
         if isinstance(path_or_config, TransformerConfig):
             given = path_or_config.to_dict()
         elif isinstance(path_or_config, Mapping):
@@ -167,24 +167,19 @@ class NER(Training):
         if tokenizer is None:
             if given is not None:
                 raise ConfigError("a configuration alone has no tokenizer: pass tokenizer=.")
-            tokenizer = Tokenizer.from_pretrained(path_or_config, pre_tokenize=pre_tokenize)  # type: ignore[arg-type]
+            tokenizer = Tokenizer.from_pretrained(path, pre_tokenize=pre_tokenize)
+        keep: Any = keep_tokens
         if isinstance(keep_tokens, str):
             if keep_tokens != "simplified":
                 raise ConfigError(f"keep_tokens must be 'simplified' or ids. Received: keep_tokens={keep_tokens!r}")
             simplified = simplify_vocabulary(tokenizer)
-            keep_tokens, tokenizer = simplified.keep_tokens.tolist(), simplified.tokenizer
-        assert tokenizer is not None
+            keep, tokenizer = simplified.keep_tokens.tolist(), tokenizer.with_vocabulary(simplified.vocabulary)
         with _seeded(seed):
             if given is None:
-                encoder = Transformer.from_pretrained(
-                    path_or_config,
-                    keep_tokens=keep_tokens,
-                    dtype=dtype,
-                    **model_changes,  # type: ignore[arg-type]
-                )
+                encoder = Transformer.from_pretrained(path, keep_tokens=keep, dtype=dtype, **model_changes)
             else:
-                if keep_tokens is not None:
-                    model_changes["vocabulary_size"] = len(keep_tokens)
+                if keep is not None:
+                    model_changes["vocabulary_size"] = len(keep)
                 given = {"vocabulary_size": tokenizer.vocabulary_size} | given | model_changes
                 encoder = Transformer(TransformerConfig.from_dict(given), dtype=dtype)
             return cls(

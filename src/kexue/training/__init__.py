@@ -11,7 +11,7 @@ _HOME = {
     "layer_decay_rules": "optimizers",
 }
 
-__all__ = ["AdamW", "BestWeights", "Resume", "WarmupLinear", "layer_decay_rules"]  # noqa: F822
+__all__ = ["AdamW", "BestWeights", "Resume", "WarmupLinear", "layer_decay_rules"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ class BestWeights(keras.callbacks.Callback):
             return
         if self.value is None or (value > self.value if self.mode == "max" else value < self.value):
             self.epoch, self.value = epoch, float(value)
-            self.weights = [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.weights]
+            self.weights = [np.array(keras.ops.convert_to_numpy(v.value)) for v in self.model.weights]
 
     def restore(self, model: keras.Model) -> None:
         """Put the best weights into the model, if any epoch was recorded."""

@@ -81,34 +81,43 @@ class AdamW(keras.optimizers.AdamW):
         default = len(variable.shape) >= 2
         return next((yes for pattern, yes in self.decay_rules if re.search(pattern, variable.path)), default)
 
+    def build(self, variables: Sequence[Any]) -> None:
+        """Create the moments, and work out each variable's factor and decay."""
+        if self.built:
+            return
+        self._plan = tuple((self.rate_factor(v), self.weight_decay * self.decays(v)) for v in variables)
+        super().build(variables)
+
+    def plan(self, variable: Any) -> tuple[float, float]:
+        """Rate factor and weight decay of a variable that the optimizer was built with."""
+        return self._plan[self._get_variable_index(variable)]
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One step of one variable."""
-        factor = self.rate_factor(variable)
-        if factor:
-            super().update_step(gradient, variable, learning_rate * factor)
+        """One step of one variable, its decay included."""
+        factor, decay = self.plan(variable)
+        if not factor:
+            return
+        if decay:
+            self.assign_sub(variable, variable * ops.cast(learning_rate * (factor * decay), variable.dtype))
+        super().update_step(gradient, variable, learning_rate * factor)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        if not self.weight_decay or self._fused():
-            return
-        for variable in variables:
-            factor = self.rate_factor(variable) * self.weight_decay
-            if factor and self.decays(variable):
-                rate = ops.cast(self.learning_rate * factor, variable.dtype)
-                variable.assign(variable - variable * rate)
+        """Done in `update_step`."""
 
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
-        if not self._fused():
+        if keras.backend.backend() != "torch":
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         from kexue.training.optimizers_torch import fused_step
 
         fused_step(self, grads, trainable_variables, learning_rate)
 
-    def _fused(self) -> bool:
-        return keras.backend.backend() == "torch"
-
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
-        return {**super().get_config(), "rate_rules": self.rate_rules, "decay_rules": self.decay_rules}
+        return {
+            **super().get_config(),
+            "rate_rules": [list(rule) for rule in self.rate_rules],
+            "decay_rules": [list(rule) for rule in self.decay_rules],
+        }

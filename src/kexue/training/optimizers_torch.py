@@ -18,8 +18,7 @@ def fused_step(optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], l
     epsilon = optimizer.epsilon / (1.0 - optimizer.beta_2 ** (step + 1)) ** 0.5
     groups: dict[tuple[float, float], list[tuple[Any, Any]]] = {}
     for gradient, variable in zip(grads, variables, strict=True):
-        decay = optimizer.weight_decay if optimizer.weight_decay and optimizer.decays(variable) else 0.0
-        groups.setdefault((optimizer.rate_factor(variable), decay), []).append((gradient, variable))
+        groups.setdefault(optimizer.plan(variable), []).append((gradient, variable))
     for (factor, decay), members in groups.items():
         if factor == 0:
             continue

@@ -131,7 +131,7 @@ class Resume(keras.callbacks.Callback):
         """Write the state: ``step`` steps of ``epoch`` are done."""
         name = f"state-{epoch:05d}-{step:07d}.safetensors"
         arrays = {
-            f"{group}.{i:05d}": np.asarray(keras.ops.convert_to_numpy(variable))
+            f"{group}.{i:05d}": np.asarray(keras.ops.convert_to_numpy(variable.value))
             for group, variables in _groups(model).items()
             for i, variable in enumerate(variables)
         }
