@@ -169,6 +169,12 @@ def test_learns_spans(head):
     assert right > 0.9 * sum(map(len, gold))
 
 
+def test_initializer_may_be_a_function():
+    layer = EfficientGlobalPointer(2, 4, kernel_initializer=lambda shape, dtype=None: keras.ops.ones(shape, dtype))
+    layer.build((None, None, 3))
+    assert (layer.get_weights()[0] == 1).all()
+
+
 def test_bad_sizes_are_refused():
     for arguments in ({"types": 0}, {"types": 2, "head_size": 5}, {"types": 2, "head_size": 0}):
         with pytest.raises(ConfigError, match="head_size"):

@@ -14,9 +14,14 @@ CHARS = list("abcdefghijklmnopqrstuvwxyzαβσ0123456789中国北京上海天气
 PIECES = ["hello", "world", "##s", "un", "##aff", "##able", "cafe", "今天", "天气", "北京", "is", "##ing"]
 
 
+class Vocabulary(list):
+    def __repr__(self) -> str:  # hypothesis prints the arguments of failing tests
+        return f"<{len(self)} tokens>"
+
+
 def small_vocabulary() -> list[str]:
     chars = list(dict.fromkeys(CHARS))
-    return list(dict.fromkeys(SPECIALS + chars + ["##" + c for c in chars if c.isalnum()] + PIECES))
+    return Vocabulary(dict.fromkeys(SPECIALS + chars + ["##" + c for c in chars if c.isalnum()] + PIECES))
 
 
 @pytest.fixture(scope="session")

@@ -128,7 +128,7 @@ def _open_file(path: Path) -> Checkpoint:
     if re.search(r"\.data-\d{5}-of-\d{5}$", name):
         prefix = re.sub(r"\.data-\d{5}-of-\d{5}$", "", name)
         raise CheckpointError(f"{path}: this is the data file of a TensorFlow checkpoint. Give the prefix {prefix!r}.")
-    raise CheckpointError(f"{path}: not recognised as a checkpoint ({len(start)} bytes or more). {_ACCEPTED}")
+    raise CheckpointError(f"{path}: not recognised as a checkpoint (it begins with {start[:8]!r}). {_ACCEPTED}")
 
 
 def _shard_opener(path: Path) -> Callable[[Path], Checkpoint]:

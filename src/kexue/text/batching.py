@@ -122,7 +122,8 @@ def length_batches(
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be positive. Received: {name}={value}")
     groups: dict[int, list[int]] = {}
-    padded = [bucket_length(int(length), buckets) for length in lengths]
+    bucket = {int(length): bucket_length(int(length), buckets) for length in set(lengths)}
+    padded = [bucket[int(length)] for length in lengths]
     for index, size in enumerate(padded):
         groups.setdefault(size if buckets is not None else 0, []).append(index)
     rng = None if shuffle_seed is None else random.Random(shuffle_seed)

@@ -333,6 +333,12 @@ class Tokenizer:
         return self._words is not None
 
     @property
+    def splits_chinese(self) -> bool:
+        """Whether every ideograph is a word of its own."""
+        normalizer = self._rust.normalizer
+        return bool(isinstance(normalizer, normalizers.BertNormalizer) and normalizer.handle_chinese_chars)
+
+    @property
     def lowercase(self) -> bool:
         """Whether text is lower-cased."""
         normalizer = self._rust.normalizer

@@ -93,7 +93,7 @@ def simplify_vocabulary(
             kept. Texts with other characters then give ``[UNK]`` more often than before.
         min_count: see ``texts``.
         drop_redundant: leave out tokens that cannot occur (see `is_redundant`). Default: yes, but for a tokenizer
-            with a ``pre_tokenize`` hook no, because there whole Chinese words do occur.
+            with a ``pre_tokenize`` hook, or one that does not split Chinese, no: there whole Chinese words do occur.
 
     Returns:
         The new vocabulary with the rows to keep, in the old order after ``keep_first``.
@@ -125,7 +125,7 @@ def simplify_vocabulary(
             raise ConfigError("counting tokens in texts needs a Tokenizer, received a list of tokens")
         counts = _count(tokenizer, texts)
     if drop_redundant is None:
-        drop_redundant = tokenizer is None or not tokenizer.has_words
+        drop_redundant = tokenizer is None or (tokenizer.splits_chinese and not tokenizer.has_words)
     rest = [
         token
         for index, token in enumerate(tokens)
@@ -155,7 +155,8 @@ def extend_vocabulary(
     Args:
         base: the tokenizer, or a vocabulary that `simplify_vocabulary` made (then ids refer to the original model).
         new_tokens: tokens, each made of the pieces that the old tokenizer cuts it into, equally weighted; or
-            ``{token: {old token: weight}}``.
+            ``{token: {old token: weight}}``. Note that BERT's tokenizer cuts Chinese into characters: a new Chinese
+            word is found only with a ``pre_tokenize`` hook.
         tokenizer: the original tokenizer, needed when ``base`` is a `SimplifiedVocabulary` (its own, slim one knows
             fewer pieces).
 

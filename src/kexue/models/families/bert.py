@@ -5,63 +5,55 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row, bert_fields, bert_official
+from kexue.models.families.base import Family, Row, bert_fields, bert_official, dense, fused, norm
 
 __all__ = ["FAMILY", "block_rows", "embedding_rows"]
 
-_QKV = ("query", "key", "value")
+_SELF = ("query", "key", "value")
 
 
 def embedding_rows(prefix: str, tf: str = "bert/") -> tuple[Row, ...]:
     """Token and segment tables and the norm over their sum."""
+    hf, tf = f"{prefix}embeddings.", f"{tf}embeddings/"
     return (
-        Row("token_embedding/table", "same", f"{prefix}embeddings.word_embeddings.weight", f"{tf}embeddings/word_embeddings"),
-        Row("segment_embedding/table", "same", f"{prefix}embeddings.token_type_embeddings.weight", f"{tf}embeddings/token_type_embeddings"),
-        Row("embedding_norm/gain", "same", f"{prefix}embeddings.LayerNorm.weight", f"{tf}embeddings/LayerNorm/gamma"),
-        Row("embedding_norm/bias", "same", f"{prefix}embeddings.LayerNorm.bias", f"{tf}embeddings/LayerNorm/beta"),
-    )  # fmt: skip
+        Row("token_embedding/table", "same", f"{hf}word_embeddings.weight", f"{tf}word_embeddings"),
+        Row("segment_embedding/table", "same", f"{hf}token_type_embeddings.weight", f"{tf}token_type_embeddings"),
+        *norm("embedding_norm", f"{hf}LayerNorm", f"{tf}LayerNorm"),
+    )
+
+
+def position_rows(prefix: str, tf: str = "bert/") -> tuple[Row, ...]:
+    """The table of learned positions."""
+    hf, tf = f"{prefix}embeddings.position_embeddings.weight", f"{tf}embeddings/position_embeddings"
+    return (Row("position_embedding/table", "same", hf, tf),)
 
 
 def block_rows(prefix: str, tf: str = "bert/") -> tuple[Row, ...]:
     """The weights of one block."""
     hf, tf = f"{prefix}encoder.layer.{{i}}.", f"{tf}encoder/layer_{{i}}/"
     return (
-        Row("block_{i}_attention/qkv_kernel", "fused_dense", tuple(f"{hf}attention.self.{n}.weight" for n in _QKV), tuple(f"{tf}attention/self/{n}/kernel" for n in _QKV)),
-        Row("block_{i}_attention/qkv_bias", "fused", tuple(f"{hf}attention.self.{n}.bias" for n in _QKV), tuple(f"{tf}attention/self/{n}/bias" for n in _QKV)),
-        Row("block_{i}_attention/output_kernel", "dense", f"{hf}attention.output.dense.weight", f"{tf}attention/output/dense/kernel"),
-        Row("block_{i}_attention/output_bias", "same", f"{hf}attention.output.dense.bias", f"{tf}attention/output/dense/bias"),
-        Row("block_{i}_attention_norm/gain", "same", f"{hf}attention.output.LayerNorm.weight", f"{tf}attention/output/LayerNorm/gamma"),
-        Row("block_{i}_attention_norm/bias", "same", f"{hf}attention.output.LayerNorm.bias", f"{tf}attention/output/LayerNorm/beta"),
-        Row("block_{i}_feedforward/up_kernel", "dense", f"{hf}intermediate.dense.weight", f"{tf}intermediate/dense/kernel"),
-        Row("block_{i}_feedforward/up_bias", "same", f"{hf}intermediate.dense.bias", f"{tf}intermediate/dense/bias"),
-        Row("block_{i}_feedforward/down_kernel", "dense", f"{hf}output.dense.weight", f"{tf}output/dense/kernel"),
-        Row("block_{i}_feedforward/down_bias", "same", f"{hf}output.dense.bias", f"{tf}output/dense/bias"),
-        Row("block_{i}_feedforward_norm/gain", "same", f"{hf}output.LayerNorm.weight", f"{tf}output/LayerNorm/gamma"),
-        Row("block_{i}_feedforward_norm/bias", "same", f"{hf}output.LayerNorm.bias", f"{tf}output/LayerNorm/beta"),
-    )  # fmt: skip
-
-
-def position_rows(prefix: str, tf: str = "bert/") -> tuple[Row, ...]:
-    """The table of learned positions."""
-    return (Row("position_embedding/table", "same", f"{prefix}embeddings.position_embeddings.weight", f"{tf}embeddings/position_embeddings"),)  # fmt: skip
+        *fused("block_{i}_attention/qkv_", f"{hf}attention.self.", f"{tf}attention/self/", _SELF),
+        *dense("block_{i}_attention/output_", f"{hf}attention.output.dense", f"{tf}attention/output/dense"),
+        *norm("block_{i}_attention_norm", f"{hf}attention.output.LayerNorm", f"{tf}attention/output/LayerNorm"),
+        *dense("block_{i}_feedforward/up_", f"{hf}intermediate.dense", f"{tf}intermediate/dense"),
+        *dense("block_{i}_feedforward/down_", f"{hf}output.dense", f"{tf}output/dense"),
+        *norm("block_{i}_feedforward_norm", f"{hf}output.LayerNorm", f"{tf}output/LayerNorm"),
+    )
 
 
 def pooler_rows(prefix: str, tf: str = "bert/") -> tuple[Row, ...]:
     """The pooled output."""
-    return (
-        Row("pooler/kernel", "dense", f"{prefix}pooler.dense.weight", f"{tf}pooler/dense/kernel", "pooler"),
-        Row("pooler/bias", "same", f"{prefix}pooler.dense.bias", f"{tf}pooler/dense/bias", "pooler"),
-    )
+    return dense("pooler/", f"{prefix}pooler.dense", f"{tf}pooler/dense", "pooler")
 
+
+_HF, _TF = "cls.predictions.", "cls/predictions/"
 
 LM_ROWS = (
-    Row("lm_head/dense_kernel", "dense", "cls.predictions.transform.dense.weight", "cls/predictions/transform/dense/kernel", "lm"),
-    Row("lm_head/dense_bias", "same", "cls.predictions.transform.dense.bias", "cls/predictions/transform/dense/bias", "lm"),
-    Row("lm_head/norm/gain", "same", "cls.predictions.transform.LayerNorm.weight", "cls/predictions/transform/LayerNorm/gamma", "lm"),
-    Row("lm_head/norm/bias", "same", "cls.predictions.transform.LayerNorm.bias", "cls/predictions/transform/LayerNorm/beta", "lm"),
-    Row("lm_head/bias", "same", "cls.predictions.bias", "cls/predictions/output_bias", "lm"),
-    Row("lm_head/output_table", "same", "cls.predictions.decoder.weight", "cls/predictions/output_weights", "lm"),
-)  # fmt: skip
+    *dense("lm_head/dense_", f"{_HF}transform.dense", f"{_TF}transform/dense", "lm"),
+    *norm("lm_head/norm", f"{_HF}transform.LayerNorm", f"{_TF}transform/LayerNorm", "lm"),
+    Row("lm_head/bias", "same", f"{_HF}bias", f"{_TF}output_bias", "lm", twin=f"{_HF}decoder.bias"),
+    Row("lm_head/output_table", "same", f"{_HF}decoder.weight", f"{_TF}output_weights", "lm"),
+)
 
 NSP_ROWS = (
     Row("nsp_head/kernel", "transposed", "cls.seq_relationship.weight", "cls/seq_relationship/output_weights", "nsp"),
@@ -117,4 +109,5 @@ FAMILY = Family(
     architectures={None: "BertModel", "lm": "BertForMaskedLM", "nsp": "BertForPreTraining"},
     ignore=IGNORE,
     aliases=ALIASES,
+    tied="cls.predictions.decoder.weight",
 )

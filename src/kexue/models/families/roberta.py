@@ -9,19 +9,18 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row, bert_fields, bert_official
+from kexue.models.families.base import Family, Row, bert_fields, bert_official, dense, norm
 from kexue.models.families.bert import ALIASES, IGNORE, block_rows, embedding_rows, pooler_rows, position_rows
 
 __all__ = ["FAMILY"]
 
 # Google never published a layout for RoBERTa; its TensorFlow names follow BERT's under another root.
+_TF = "cls/predictions/"
 _LM_ROWS = (
-    Row("lm_head/dense_kernel", "dense", "lm_head.dense.weight", "cls/predictions/transform/dense/kernel", "lm"),
-    Row("lm_head/dense_bias", "same", "lm_head.dense.bias", "cls/predictions/transform/dense/bias", "lm"),
-    Row("lm_head/norm/gain", "same", "lm_head.layer_norm.weight", "cls/predictions/transform/LayerNorm/gamma", "lm"),
-    Row("lm_head/norm/bias", "same", "lm_head.layer_norm.bias", "cls/predictions/transform/LayerNorm/beta", "lm"),
-    Row("lm_head/bias", "same", "lm_head.bias", "cls/predictions/output_bias", "lm"),
-    Row("lm_head/output_table", "same", "lm_head.decoder.weight", "cls/predictions/output_weights", "lm"),
+    *dense("lm_head/dense_", "lm_head.dense", f"{_TF}transform/dense", "lm"),
+    *norm("lm_head/norm", "lm_head.layer_norm", f"{_TF}transform/LayerNorm", "lm"),
+    Row("lm_head/bias", "same", "lm_head.bias", f"{_TF}output_bias", "lm", twin="lm_head.decoder.bias"),
+    Row("lm_head/output_table", "same", "lm_head.decoder.weight", f"{_TF}output_weights", "lm"),
 )
 
 
@@ -70,4 +69,5 @@ FAMILY = Family(
     architectures={None: "RobertaModel", "lm": "RobertaForMaskedLM"},
     ignore=(*IGNORE, r"^lm_head\.decoder\.(weight|bias)$"),
     aliases=ALIASES,
+    tied="lm_head.decoder.weight",
 )

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row, bert_fields, bert_official
+from kexue.models.families.base import Family, bert_fields, bert_official, dense
 from kexue.models.families.bert import (
     ALIASES,
     IGNORE,
@@ -18,19 +20,8 @@ from kexue.models.families.bert import (
 
 __all__ = ["FAMILY", "PROJECTION_ROWS", "rotary_official"]
 
-PROJECTION_ROWS = (
-    Row(
-        "embedding_projection/kernel",
-        "dense",
-        "roformer.embeddings_project.weight",
-        "bert/encoder/embedding_hidden_mapping_in/kernel",
-    ),
-    Row(
-        "embedding_projection/bias",
-        "same",
-        "roformer.embeddings_project.bias",
-        "bert/encoder/embedding_hidden_mapping_in/bias",
-    ),
+PROJECTION_ROWS = dense(
+    "embedding_projection/", "roformer.embeddings_project", "bert/encoder/embedding_hidden_mapping_in"
 )
 
 
@@ -49,6 +40,13 @@ def rotary_official(config: TransformerConfig) -> dict[str, Any]:
             f"position={config.position!r}, rotary_layout={config.rotary_layout!r}, rotary_base={config.rotary_base}"
         )
     return bert_official(config)
+
+
+def sinusoids(config: TransformerConfig) -> np.ndarray:
+    """transformers' table of rotary angles, ``(max_length, key_dim)``: all sines, then all cosines."""
+    theta = config.rotary_base ** (-np.arange(0, config.key_dim, 2) / config.key_dim)
+    angles = np.arange(config.max_length)[:, None] * theta
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype("float32")
 
 
 def _to_official(config: TransformerConfig) -> dict[str, Any]:
@@ -71,6 +69,8 @@ FAMILY = Family(
     from_official=_from_official,
     to_official=_to_official,
     architectures={None: "RoFormerModel", "lm": "RoFormerForMaskedLM"},
-    ignore=(*IGNORE, r"encoder\.embed_positions\.weight$"),
+    ignore=IGNORE,
     aliases=ALIASES,
+    constants={"roformer.encoder.embed_positions.weight": sinusoids},
+    tied="cls.predictions.decoder.weight",
 )

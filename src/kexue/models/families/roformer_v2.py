@@ -9,7 +9,7 @@ from typing import Any
 from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family, Row, bert_fields
 from kexue.models.families.bert import ALIASES, IGNORE, block_rows, embedding_rows
-from kexue.models.families.roformer import PROJECTION_ROWS, rotary_official
+from kexue.models.families.roformer import PROJECTION_ROWS, rotary_official, sinusoids
 
 __all__ = ["FAMILY"]
 
@@ -50,13 +50,21 @@ FAMILY = Family(
         *_without(embedding_rows("roformer.")),
         *_without(PROJECTION_ROWS),
         *_without(block_rows("roformer.")),
-        Row("lm_head/dense_kernel", "dense", "cls.predictions.transform.dense.weight", "cls/predictions/transform/dense/kernel", "lm"),
+        Row(
+            "lm_head/dense_kernel",
+            "dense",
+            "cls.predictions.transform.dense.weight",
+            "cls/predictions/transform/dense/kernel",
+            "lm",
+        ),
         Row("lm_head/output_table", "same", "cls.predictions.decoder.weight", "cls/predictions/output_weights", "lm"),
     ),
     prefix="roformer.",
     from_official=_from_official,
     to_official=_to_official,
     architectures=None,
-    ignore=(*IGNORE, r"encoder\.embed_positions\.weight$"),
+    ignore=IGNORE,
     aliases=ALIASES,
-)  # fmt: skip
+    constants={"roformer.encoder.embed_positions.weight": sinusoids},
+    tied="cls.predictions.decoder.weight",
+)

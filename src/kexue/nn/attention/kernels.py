@@ -51,14 +51,14 @@ def attend(
     """
     backend = keras.backend.backend()
     if backend == "torch":
-        from kexue.nn.attention.kernels_torch import fused_attention
+        from kexue.nn.attention import kernels_torch
 
-        return fused_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal, dropout=dropout)
+        return kernels_torch.fused_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal, dropout=dropout)
     if backend == "jax" and dropout == 0:
-        from kexue.nn.attention.kernels_jax import fused_attention, prefers_fused
+        from kexue.nn.attention import kernels_jax
 
-        if prefers_fused():
-            return fused_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal)
+        if kernels_jax.prefers_fused():
+            return kernels_jax.fused_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal)
     return explicit_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal, dropout=dropout, seed=seed)
 
 

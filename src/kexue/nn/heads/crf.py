@@ -52,7 +52,8 @@ def _forward(emissions: Any, mask: Any, transitions: Any, start: Any, keep_all: 
 class CRF(keras.layers.Layer):
     """Linear-chain CRF. The layer's output are the emissions; its methods give likelihood, marginals and best tags.
 
-    Train with `CRFLoss`, or with ``-crf.log_likelihood(...)`` in a loop of your own.
+    Train with `CRFLoss`, or with ``-crf.log_likelihood(...)`` in a loop of your own. The methods scan over time: on JAX
+    call them in compiled code (each eager call compiles its scan anew), or `decode`, which is NumPy.
 
     Args:
         labels: number of labels K.
@@ -133,11 +134,10 @@ class CRF(keras.layers.Layer):
             )
         k = self.labels
         for name, shape in (("transitions", (k, k)), ("start", (k,)), ("end", (k,))):
-            initializer = self.chain_initializer.clone()
             weight = self.add_weight(
                 name=name,
                 shape=shape,
-                initializer=lambda shape, dtype, init=initializer: init(shape, dtype) / self.lr_multiplier,
+                initializer=lambda shape, dtype: self.chain_initializer(shape, dtype=dtype) / self.lr_multiplier,
                 autocast=False,
             )
             setattr(self, f"{name}_weight", weight)
@@ -242,25 +242,23 @@ class CRF(keras.layers.Layer):
         """
         emissions, mask, _ = _prepare(emissions, padding_mask)
         transitions, start, end = self.potentials()
-        batch = ops.shape(emissions)[0]
-        stay = ops.broadcast_to(ops.arange(self.labels, dtype="int32")[None], (batch, self.labels))
 
-        def step(carry: Any, now: Any) -> tuple[Any, Any]:
-            best, _ = carry
+        def step(best: Any, now: Any) -> tuple[Any, Any]:
             e, live, first = now
-            paths = ops.expand_dims(best, -1) + transitions
-            pointers = ops.where(ops.logical_and(live, ops.logical_not(first)), _argmax(paths, 1), stay)
-            best = ops.where(live, ops.where(first, start, ops.max(paths, axis=1)) + e, best)
-            return (best, pointers), (best, pointers)
+            reached = ops.max(ops.expand_dims(best, -1) + transitions, axis=1)
+            return ops.where(live, ops.where(first, start, reached) + e, best), best
 
-        init = (ops.zeros_like(emissions[:, 0]), stay)
-        (best, _), (_, pointers) = ops.scan(step, init, _steps(emissions, mask))
+        times, live, first = _steps(emissions, mask)
+        best, before = ops.scan(step, ops.zeros_like(emissions[:, 0]), (times, live, first))
         best = best + end
+        arrivals = ops.transpose(transitions)
 
-        def back(tag: Any, pointers: Any) -> tuple[Any, Any]:
-            return ops.squeeze(ops.take_along_axis(pointers, ops.expand_dims(tag, -1), axis=-1), -1), tag
+        def back(tag: Any, now: Any) -> tuple[Any, Any]:  # the best predecessor is sought for the chosen tag alone
+            before, live = now
+            previous = _argmax(before + ops.take(arrivals, tag, axis=0))
+            return ops.where(ops.squeeze(live, -1), previous, tag), tag
 
-        _, tags = ops.scan(back, _argmax(best, -1), pointers, reverse=True)
+        _, tags = ops.scan(back, _argmax(best), (before, live), reverse=True)
         tags = ops.where(mask, ops.transpose(tags), -1)
         return tags, ops.where(ops.any(mask, axis=1), ops.max(best, axis=-1), 0.0)
 
@@ -295,8 +293,8 @@ class CRF(keras.layers.Layer):
         }
 
 
-def _argmax(x: Any, axis: int) -> Any:
-    return ops.cast(ops.argmax(x, axis=axis), "int32")
+def _argmax(x: Any) -> Any:
+    return ops.cast(ops.argmax(x, axis=-1), "int32")
 
 
 def _as_lists(value: np.ndarray | None) -> Any:
@@ -313,14 +311,14 @@ def _booleans(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | Non
 
 
 def _prepare(emissions: Any, padding_mask: Any, tags: Any = None) -> tuple[Any, Any, Any]:
-    """float32 emissions that are finite under the mask, boolean mask, int32 tags that are 0 under the mask."""
+    """float32 emissions, boolean mask, int32 tags that are 0 under the mask."""
     emissions = ops.cast(emissions, "float32")
     mask = ops.ones(ops.shape(emissions)[:2], dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
     if tags is not None:
         tags = ops.cast(tags, "int32")
         mask = ops.logical_and(mask, ops.greater_equal(tags, 0))
         tags = ops.where(mask, tags, 0)
-    return ops.where(ops.expand_dims(mask, -1), emissions, 0.0), mask, tags
+    return emissions, mask, tags
 
 
 @keras.saving.register_keras_serializable(package="kexue")
@@ -386,26 +384,24 @@ def viterbi_decode(
     start = np.zeros(labels, np.float32) if start is None else np.asarray(start, np.float32)
     end = np.zeros(labels, np.float32) if end is None else np.asarray(end, np.float32)
     live = np.ones((batch, length), bool) if mask is None else np.asarray(mask).astype(bool)
-    arrivals = np.asarray(transitions, np.float32).T  # [to, from]: the maximum runs over the last, contiguous axis
-    started = np.zeros(batch, bool)
+    transitions = np.asarray(transitions, np.float32)
+    started = np.zeros((batch, 1), bool)
     best = np.zeros((batch, labels), np.float32)
-    pointers = np.tile(np.arange(labels), (length, batch, 1))
+    before = np.empty((length, batch, labels), np.float32)
     for t in range(length):
-        go = live[:, t] & started
-        new = live[:, t] & ~started
-        if go.any():
-            paths = best[go][:, None, :] + arrivals
-            pointers[t, go] = paths.argmax(-1)
-            best[go] = paths.max(-1) + emissions[go, t]
-        best[new] = start + emissions[new, t]
-        started |= live[:, t]
+        before[t] = best
+        now = live[:, t, None]
+        reached = np.where(started, (best[:, :, None] + transitions).max(1), start)
+        best = np.where(now, reached + emissions[:, t], best)
+        started |= now
     best = best + end
     tags = np.full((batch, length), -1, np.int32)
-    tag, rows = best.argmax(-1), np.arange(batch)
+    tag, arrivals = best.argmax(-1), np.ascontiguousarray(transitions.T)
     for t in range(length - 1, -1, -1):
-        tags[:, t] = np.where(live[:, t], tag, -1)
-        tag = pointers[t, rows, tag]
-    return tags, np.where(started, best.max(-1), 0).astype(np.float32)
+        now = live[:, t]
+        tags[now, t] = tag[now]
+        tag = np.where(now, (before[t] + arrivals[tag]).argmax(-1), tag)
+    return tags, np.where(started[:, 0], best.max(-1), 0).astype(np.float32)
 
 
 def tag_constraints(tags: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

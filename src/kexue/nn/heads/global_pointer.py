@@ -83,11 +83,12 @@ class _Pointer(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def _dense(self, units: int, name: str) -> keras.layers.Dense:
-        # An initializer object used twice draws the same numbers twice, hence the clone.
+        # An initializer object used twice draws the same numbers twice, hence the clone. Plain functions are allowed.
+        initializer = self.kernel_initializer
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
+            kernel_initializer=initializer.clone() if hasattr(initializer, "clone") else initializer,
             kernel_regularizer=self.kernel_regularizer,
             dtype=self.dtype_policy,
             name=name,

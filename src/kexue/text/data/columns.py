@@ -13,6 +13,7 @@ from kexue.text.data.tags import from_tags, split_tag
 __all__ = ["COLUMN_FORMATS", "ColumnReader", "looks_like_germeval"]
 
 COLUMN_FORMATS = {"bio": "BI", "iob1": "BI", "bioes": "BIESLU", "bmes": "BMES", "bmeso": "BMES", "germeval": "BI"}
+_CHUNKS = {"", "NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}  # phrases of CoNLL 2000
 _DIGIT_MARKED = re.compile(r"\S[0-9]", re.DOTALL)  # Weibo: character and its place in the word
 
 
@@ -62,10 +63,10 @@ def _is_tag(text: str) -> bool:
 
 
 def looks_like_germeval(lines: list[str | None]) -> bool:
-    """Index, token, outer tag, inner tag; or without the index, where both columns use the same labels."""
+    """Index, token, outer tag, inner tag; or without the index, where the first is not of phrase chunks."""
     rows: list[list[str]] = []
     for sentence in sentences(lines):
-        rows += [row for row in sentence.rows if not (row[0].startswith("#") and len(row) < 4)]
+        rows += [row for row in sentence.rows if not (row[0].startswith("#") and not _is_tag(row[-1]))]
         if len(rows) >= 2000:
             break
     if not rows or {len(row) for row in rows} not in ({3}, {4}):
@@ -74,8 +75,7 @@ def looks_like_germeval(lines: list[str | None]) -> bool:
         return False
     if len(rows[0]) == 4:
         return all(row[0].isdecimal() for row in rows)
-    outer, inner = ({split_tag(row[column])[1] for row in rows} - {""} for column in (-2, -1))
-    return not inner or bool(outer & inner)
+    return not {split_tag(row[-2])[1] for row in rows} <= _CHUNKS
 
 
 class ColumnReader:
@@ -155,16 +155,22 @@ class ColumnReader:
         return row[self.token_column] if len(row) > self.token_column else None
 
     def _find_scheme(self) -> str:
+        """From the letters in use; without any B that IOB1 would not write, entities that open with I mean IOB1."""
         letters: Counter[str] = Counter()
+        opened_by = Counter[str]()
         for sentence in self.sentences:
+            before = ("O", "")
             for row in sentence.rows:
-                tag = row[self.tag_columns[0]] if len(row) > 1 else ""
-                if tag[1:2] in ("-", "_"):
-                    letters[tag[0]] += 1
+                tag = row[self.tag_columns[0]] if len(row) > 1 else "O"
+                here = (tag[0], tag[2:]) if tag[1:2] in ("-", "_") else ("O", "")
+                letters[here[0]] += 1
+                opened_by[here[0]] += before[1] != here[1]
+                before = here
         if letters["M"] > letters["I"]:
             return "bmes"
-        closed = letters["E"] + letters["S"] + letters["L"] + letters["U"]
-        return "bioes" if closed else "bio"
+        if letters["E"] + letters["S"] + letters["L"] + letters["U"]:
+            return "bioes"
+        return "iob1" if opened_by["I"] and not opened_by["B"] else "bio"
 
     def _example(self, sentence: Sentence) -> Example:
         if sentence.problem:
