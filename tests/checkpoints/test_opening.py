@@ -164,7 +164,7 @@ def test_folders_in_place_of_files(tmp_path):
     data = tmp_path / "m.data-00000-of-00001"
     data.unlink()
     data.mkdir()
-    with pytest.raises(CheckpointError, match="folder"):
+    with pytest.raises(CheckpointError, match="received a folder"):
         open_checkpoint(tmp_path)
 
 

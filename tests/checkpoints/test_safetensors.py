@@ -115,7 +115,7 @@ def test_checksum_notices_a_flipped_bit(tmp_path):
         assert checkpoint["v"] == 1
         with pytest.raises(CheckpointError, match=r"a\.safetensors: tensor 'w': the checksum"):
             checkpoint["w"]
-        with pytest.raises(CheckpointError, match="checksum"):
+        with pytest.raises(CheckpointError, match="the checksum does"):
             read_all(checkpoint)
 
 

@@ -15,7 +15,7 @@ from kexue.checkpoints.crc32c import crc32c, mask
 from kexue.checkpoints.protobuf import WireError, put_bytes, put_fixed32, put_varint, varint
 from kexue.checkpoints.snappy import decompress
 from kexue.checkpoints.sstable import build_table, read_table
-from kexue.checkpoints.tf_index import Entry, encode_entry, encode_header
+from kexue.checkpoints.tf_index import Entry, encode_entry, encode_header, slice_key
 from kexue.errors import CheckpointError
 
 DATA = Path(os.environ.get("KEXUE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -314,6 +314,45 @@ def test_lies_about_slices(tmp_path, slices):
     whole = encode_entry(Entry(1, (2, 3))) + slices
     with pytest.raises(CheckpointError, match="m\\."):
         open_checkpoint(forge(tmp_path, (b"a", whole)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(0, 1), (1, 3)], None),
+        ([(1, 3), (0, 1)], None),
+        ([(0, 1), (2, 2)], "do not cover"),
+        ([(0, 1), (1, 3), (3, 1)], "do not cover"),
+        ([(0, 2), (1, 2)], "overlap"),
+    ],
+)
+def test_slices_must_cover_the_whole(tmp_path, rows, message):
+    """A variable of shape (4, 3) in pieces of whole rows."""
+    data = np.arange(12, dtype=np.float32).reshape(4, 3)
+    whole = encode_entry(Entry(1, (4, 3)))
+    table, payload = [], b""
+    for start, n in rows:
+        piece = data[start : start + n].tobytes()
+        inner = put_bytes(1, put_varint(1, start) + put_varint(2, n)) + put_bytes(1, b"")
+        whole += put_bytes(7, inner)
+        entry = Entry(1, (n, 3), 0, len(payload), len(piece), mask(crc32c(piece)))
+        table.append((slice_key(b"a", [(start, n), (0, -1)]), encode_entry(entry)))
+        payload += piece
+    prefix = forge(tmp_path, *sorted([*table, (b"a", whole)]), data=payload)
+    if message is None:
+        with open_checkpoint(prefix) as checkpoint:
+            assert checkpoint.names() == ("a",)
+            assert equal_bits(checkpoint["a"], data)
+    else:
+        with pytest.raises(CheckpointError, match=message), open_checkpoint(prefix) as checkpoint:
+            checkpoint["a"]
+
+
+def test_truncated_data_is_known_before_anything_is_read(tmp_path):
+    _, data, _ = write_tf_bundle(tmp_path / "m", {"a": np.ones(3, np.float32), "b": np.ones(3, np.float32)})
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"m\.data-00000-of-00001: tensor 'b'.*truncated"):
+        open_checkpoint(tmp_path / "m")
 
 
 @settings(max_examples=300, deadline=None)

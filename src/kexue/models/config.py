@@ -3,12 +3,38 @@
 import dataclasses
 import difflib
 import json
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 from kexue.errors import ConfigError
+from kexue.nn import masks
 
 __all__ = ["TransformerConfig"]
+
+_POSITIVE = (
+    "vocabulary_size",
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "intermediate_size",
+    "max_length",
+    "key_size",
+    "value_size",
+    "embedding_size",
+    "condition_size",
+)
+
+
+def _check_kind(name: str, value: Any, kind: Any) -> None:
+    """Raise unless ``value`` is of the annotated kind; a bool is no number, an int is a float."""
+    if kind is Any:
+        return
+    kinds = tuple(typing.get_origin(k) or k for k in typing.get_args(kind) or (kind,))
+    fits = isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+    if not fits or (isinstance(value, bool) and bool not in kinds):
+        words = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+        raise ConfigError(f"{name} must be {words}. Received: {name}={value!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,11 +122,17 @@ class TransformerConfig:
     """Id of the padding token; kept for configurations of other libraries, attention uses ``padding_mask``."""
 
     def __post_init__(self) -> None:
-        positive = ("vocabulary_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length")
-        for name in positive:
+        for field in dataclasses.fields(self):
+            _check_kind(field.name, getattr(self, field.name), field.type)
+        if not isinstance(self.mask, str | Mapping):  # plain data, so that the configuration can be written
+            object.__setattr__(self, "mask", masks.to_config(masks.get(self.mask)))
+        for name in _POSITIVE:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if value is not None and value < 1:
                 raise ConfigError(f"{name} must be a positive integer. Received: {name}={value!r}")
+        for name in ("num_segments", "position_offset"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative. Received: {name}={getattr(self, name)}")
         if (self.key_size is None or self.value_size is None) and self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size must be a multiple of num_heads unless key_size and value_size are given. Received: "

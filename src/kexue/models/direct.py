@@ -1,5 +1,6 @@
 """Calling a functional model directly, with a dict that may lack the optional inputs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -23,9 +24,13 @@ class DirectCall:
 
     def __call__(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         inputs = self._complete(inputs)
+        self.check_inputs(inputs)
         if self.compile_calls and not training and not args and not kwargs and _is_eager_jax(inputs):
             return self._compiled(inputs)
         return super().__call__(inputs, *args, training=training, **kwargs)  # type: ignore[misc]
+
+    def check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Raise where ``inputs`` cannot work; before Keras is entered, which would wrap the message in its own."""
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().call(self._complete(inputs), *args, **kwargs)  # type: ignore[misc]

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from kexue.checkpoints import Checkpoint, open_checkpoint
+from kexue.checkpoints.dtypes import is_numeric
 from kexue.errors import CheckpointError, ConfigError
 from kexue.models import families
 from kexue.models.config import TransformerConfig
@@ -75,7 +77,7 @@ def load(
         if isinstance(data, TransformerConfig):
             settings = data
         elif own:
-            settings = TransformerConfig.from_dict(data["transformer"])
+            settings = _own_config(data, source)
         else:
             chosen = families.get(family) if family else families.detect(data, names)
             try:
@@ -91,14 +93,16 @@ def load(
             changes["vocabulary_size"] = len(keep) + len(compound_tokens or ())
         settings = settings.replace(**changes)
         model = Transformer(settings, mask=mask, head=head, dtype=dtype)
-        reader = _Reader(checkpoint, names, chosen, settings, strict)
-        arrays = reader.read(model)
+        weights = named_weights(model)
+        shapes = {name: tuple(v.shape) for name, v in weights.items()}
+        for name in _VOCABULARY:
+            if name in shapes:  # as the checkpoint has them
+                shapes[name] = (before, *shapes[name][1:])
+        arrays = _Reader(checkpoint, names, chosen, settings, strict).read(shapes)
     if keep_tokens is not None or compound_tokens is not None:
         for name in _VOCABULARY:
             if name in arrays:
-                arrays[name] = _slim(arrays[name], keep, compound_tokens, before, name)
-    weights = named_weights(model)
-    _check_shapes(arrays, weights, checkpoint.path)
+                arrays[name] = _slim(arrays[name], keep, compound_tokens, before)
     for name, array in arrays.items():
         weights[name].assign(array)
     return model
@@ -136,11 +140,24 @@ def _json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; a configuration file was expected there.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a JSON object. Received: {type(data).__name__}")
     return data
+
+
+def _own_config(data: Mapping[str, Any], source: str) -> TransformerConfig:
+    if data.get("version", 1) != 1:
+        raise ConfigError(
+            f"{source}: expected version 1 of kexue's format, received {data['version']!r}. Update kexue."
+        )
+    if not isinstance(data.get("transformer"), Mapping):
+        raise ConfigError(f'{source}: expected an object "transformer". Received: {sorted(data)}')
+    try:
+        return TransformerConfig.from_dict(data["transformer"])
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _renamed(name: str, rename: Mapping[str, str] | None) -> str:
@@ -166,10 +183,7 @@ def _slim(
     keep: np.ndarray,
     compound: Sequence[tuple[Sequence[int], Sequence[float]]] | None,
     before: int,
-    name: str,
 ) -> np.ndarray:
-    if len(array) != before:
-        raise CheckpointError(f"{name} has {len(array)} rows, the configuration says {before} tokens.")
     rows = [array[keep]]
     for ids, weights in compound or ():
         chosen, share = _checked_ids(ids, before, "compound_tokens"), np.asarray(weights, "float64")
@@ -178,13 +192,6 @@ def _slim(
         mean = np.tensordot(share / share.sum(), np.asarray(array[chosen], "float64"), axes=1)
         rows.append(mean[None].astype(array.dtype))
     return np.concatenate(rows, axis=0)
-
-
-def _check_shapes(arrays: Mapping[str, np.ndarray], weights: Mapping[str, Any], path: Any) -> None:
-    for name, array in arrays.items():
-        expected = tuple(weights[name].shape)
-        if array.shape != expected:
-            raise CheckpointError(f"{path}: {name} has shape {array.shape}, the configuration makes it {expected}.")
 
 
 class _Reader:
@@ -209,10 +216,11 @@ class _Reader:
         bare = self.layout == "hf" and not any(name.startswith(family.prefix) for name in self.names)
         self.strip = family.prefix if bare else ""
 
-    def read(self, model: Transformer) -> dict[str, np.ndarray]:
-        weights = {name: v for name, v in named_weights(model).items() if not _CONDITION.search(name)}
-        if self._is_own(weights):
-            return self._read_own(weights)
+    def read(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        """Arrays for the weights of these names and shapes, all of them checked."""
+        if "token_embedding.table" in self.names:
+            return self._read_own(shapes)
+        weights = [name for name in shapes if not _CONDITION.search(name)]
         rows = {row.ours: row for row in expand(self.family.rows, self.config.num_layers)}
         untold = sorted(set(weights) - set(rows))
         if untold:
@@ -222,6 +230,9 @@ class _Reader:
             )
         missing = [n for name in weights for n in self._names(rows[name]) if n not in self.names]
         known = {n for row in rows.values() for n in self._names(row)}
+        known |= {self._stripped(name) for name in self.family.constants}
+        if self.layout == "hf":  # a plain name whose twin was taken
+            known |= {self._stripped(name) for row in rows.values() for name in row.names("hf")}
         ignored = [re.compile(pattern) for pattern in self.family.ignore]
         extra = [n for n in self.names if n not in known and not any(p.search(n) for p in ignored)]
         self._complain(missing, extra)
@@ -230,26 +241,70 @@ class _Reader:
         for name in weights:
             theirs = self._names(rows[name])
             if not gone.intersection(theirs):
-                arrays[name] = self._assemble(rows[name], theirs)
+                arrays[name] = self._assemble(rows[name], theirs, shapes[name])
+        self._check_copies(arrays)
         return arrays
 
+    def _stripped(self, name: str) -> str:
+        return name.removeprefix(self.strip)
+
     def _names(self, row: Row) -> tuple[str, ...]:
-        return tuple(name.removeprefix(self.strip) for name in row.names(self.layout))
+        if self.layout == "hf" and row.twin is not None and self._stripped(row.twin) in self.names:
+            return (self._stripped(row.twin),)
+        return tuple(self._stripped(name) for name in row.names(self.layout))
 
-    def _assemble(self, row: Row, theirs: Sequence[str]) -> np.ndarray:
-        parts = [np.asarray(self.checkpoint[self.names[name]]) for name in theirs]
+    def _array(self, name: str) -> np.ndarray:
+        array = np.asarray(self.checkpoint[self.names[name]])
+        if not is_numeric(array.dtype):
+            raise CheckpointError(f"{self.checkpoint.path}: {name} must hold numbers. Received: dtype {array.dtype}")
+        return array
+
+    def _assemble(self, row: Row, theirs: Sequence[str], expected: tuple[int, ...]) -> np.ndarray:
+        parts = [self._array(name) for name in theirs]
+        found = " and ".join(f"{name} has shape {part.shape}" for name, part in zip(theirs, parts, strict=True))
         try:
-            return row.load(parts, self.layout)
-        except ValueError:
-            shapes = ", ".join(f"{name} {part.shape}" for name, part in zip(theirs, parts, strict=True))
-            raise CheckpointError(f"{self.checkpoint.path}: these shapes do not fit together: {shapes}.") from None
+            array = row.load(parts, self.layout)
+        except ValueError:  # arrays that cannot stand side by side
+            array = np.empty(())
+        self._check_shape(array, expected, f"{row.ours} from {found}")
+        return array
 
-    def _is_own(self, weights: Mapping[str, Any]) -> bool:
-        return "token_embedding.table" in self.names
+    def _check_shape(self, array: np.ndarray, expected: tuple[int, ...], what: str) -> None:
+        if array.shape != expected:
+            raise CheckpointError(
+                f"{self.checkpoint.path}: {what}, which gives {array.shape}, but the configuration asks for "
+                f"{expected}. Check that configuration and weights belong together."
+            )
 
-    def _read_own(self, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        theirs = {name: name.replace("/", ".") for name in weights}
-        missing = [other for other in theirs.values() if other not in self.names]
+    def _check_copies(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Tensors that must hold what kexue takes from elsewhere: rotary angles, the tied output matrix."""
+        if self.layout != "hf":
+            return
+        for name, make in self.family.constants.items():
+            if (other := self._stripped(name)) in self.names:
+                array = self._array(other)
+                rows = len(array) if array.ndim else 1
+                want = make(self.config.replace(max_length=max(rows, 1)))
+                self._check_shape(array, want.shape, f"{other} has shape {array.shape}")
+                self._check_equal(array, want, f"{other} differs from the rotary angles that kexue computes")
+        tied = None if self.family.tied is None else self._stripped(self.family.tied)
+        table = arrays.get("token_embedding/table")
+        lm = any(name.startswith("lm_head/") for name in arrays) or not self.config.lm_transform
+        if tied in self.names and self.config.tie_embeddings and lm and table is not None:
+            array = self._array(tied)
+            self._check_shape(array, table.shape, f"{tied} has shape {array.shape}")
+            complaint = f"{tied} is no copy of the token table; load it with tie_embeddings=False. They differ"
+            self._check_equal(array, table, complaint)
+
+    def _check_equal(self, array: np.ndarray, want: np.ndarray, complaint: str) -> None:
+        worst = float(np.abs(array.astype("float32") - want.astype("float32")).max(initial=0.0))
+        precision = max(_epsilon(array.dtype), _epsilon(want.dtype))
+        if not worst <= max(1e-3, precision):
+            raise CheckpointError(f"{self.checkpoint.path}: {complaint} by up to {worst:.3g}.")
+
+    def _read_own(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        theirs = {name: name.replace("/", ".") for name in shapes}
+        missing = [other for name, other in theirs.items() if other not in self.names and not _CONDITION.search(name)]
         heads = ("lm_head.", "pooler.", "nsp_head.")
         extra = [
             name
@@ -259,7 +314,10 @@ class _Reader:
             and not _CONDITION.search(f"/{name.rsplit('.')[-1]}")
         ]
         self._complain(missing, extra)
-        return {name: np.asarray(self.checkpoint[other]) for name, other in theirs.items() if other in self.names}
+        arrays = {name: self._array(other) for name, other in theirs.items() if other in self.names}
+        for name, array in arrays.items():
+            self._check_shape(array, shapes[name], f"{theirs[name]} has shape {array.shape}")
+        return arrays
 
     def _complain(self, missing: Sequence[str], extra: Sequence[str]) -> None:
         """Raise, or warn where ``strict`` is off, about what does not fit."""
@@ -277,6 +335,10 @@ class _Reader:
                 "strict=False to keep initial values for missing tensors and leave unknown ones."
             )
         warnings.warn(message, stacklevel=4)
+
+
+def _epsilon(dtype: np.dtype) -> float:
+    return 0.0 if dtype.kind in "biu" else float(ml_dtypes.finfo(dtype).eps)
 
 
 def _list(names: Sequence[str], most: int = 5) -> str:

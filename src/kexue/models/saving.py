@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kexue.checkpoints import write_safetensors, write_tf_bundle
 from kexue.errors import ConfigError
 from kexue.files import atomic_folder
 from kexue.models import families
+from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family, expand
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
@@ -74,14 +75,46 @@ def _official(model: Transformer, family: Family, format: str) -> dict[str, Any]
             "mask=None to export its weights alone."
         )
     causal = model.mask == masks.Causal()
-    data = family.to_official(config.replace(mask="causal" if causal else "bidirectional"))
+    config = config.replace(mask="causal" if causal else "bidirectional")
+    data = family.to_official(config)
+    _check_expressed(config, family.from_official(data), model.heads)
     if format == "tf":
         return data
     if family.architectures is None:
         raise ConfigError(f"transformers has no family {family.name}; use format='kexue' or 'tf'.")
+    if not config.key_dim * config.num_heads == config.value_dim * config.num_heads == config.hidden_size:
+        raise ConfigError(
+            "transformers has no key and value sizes of their own; use format='kexue' or 'tf'. Received: "
+            f"key_size={config.key_dim}, value_size={config.value_dim}"
+        )
     has = set(model.heads)
     kind = "nsp" if {"nsp", "lm"} <= has and "nsp" in family.architectures else "lm" if "lm" in has else None
     return {"architectures": [family.architectures[kind]], "dtype": "float32"} | data
+
+
+def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: Sequence[str]) -> None:
+    """Raise when a reader of the official configuration would build another model."""
+
+    def facts(c: TransformerConfig) -> dict[str, Any]:
+        data = c.to_dict() | {"key_size": c.key_dim, "value_size": c.value_dim, "embedding_size": c.embedding_dim}
+        data["lm_activation"] = c.lm_activation or c.activation
+        idle = {"initializer"}
+        idle |= {"hierarchical_alpha"} if c.position != "hierarchical" else set()
+        idle |= {name for name in data if name.startswith("rotary_") and c.position != "rotary"}
+        idle |= {name for name in data if name.startswith("lm_") and "lm" not in heads}
+        idle |= {"lm_activation"} if not c.lm_transform else set()
+        idle |= {"tie_embeddings"} if "lm" not in heads else set()
+        idle |= {"norm_bias"} if c.norm == "rms" else set()
+        return {name: value for name, value in data.items() if name not in idle}
+
+    ours, theirs = facts(config), facts(back)
+    different = [name for name in ours if ours[name] != theirs.get(name)]
+    if different:
+        name = different[0]
+        raise ConfigError(
+            f"the official format of {config.family} cannot express {name}={ours[name]!r} (it would be read as "
+            f"{theirs.get(name)!r}); use format='kexue'."
+        )
 
 
 def _renamed(
@@ -94,4 +127,8 @@ def _renamed(
             raise ConfigError(f"the official format of {family.name} has no place for {name}; use format='kexue'.")
         row = rows[name]
         out.update(zip(row.names(layout), row.save(array, layout, model.config), strict=True))
+        if layout == "hf" and row.twin is not None and not model.config.tie_embeddings:
+            out[row.twin] = array
+    if layout == "hf":
+        out.update((name, make(model.config)) for name, make in family.constants.items())
     return out

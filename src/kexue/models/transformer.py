@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
@@ -85,6 +86,37 @@ class Transformer(DirectCall, keras.Model):
     def heads(self) -> tuple[str, ...]:
         """Heads in the order ``lm``, ``pooler``, ``nsp``."""
         return self._parts[2]
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Longest sequence that has positions, or None for no limit."""
+        rows = self.config.max_length - self.config.position_offset
+        return {"learned": rows, "hierarchical": rows**2}.get(self.config.position)
+
+    def check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Raise ConfigError for inputs of wrong shape, too great length, or (NumPy arrays) ids outside the tables."""
+        shapes = {n: tuple(v.shape if hasattr(v, "shape") else np.shape(v)) for n, v in inputs.items() if v is not None}
+        shape = shapes["token_ids"]
+        if len(shape) != 2:
+            raise ConfigError(f"token_ids must be of shape (batch, length). Received: shape {shape}")
+        for name, other in shapes.items():
+            same = len(other) == 2 and other[0] in (1, shape[0], None) and other[1] in (shape[1], None)
+            if name != "condition" and not same and None not in shape:
+                raise ConfigError(f"{name} must have the shape of token_ids, {shape}. Received: shape {other}")
+        free = inputs.get("position_ids") is None and inputs.get("document_ids") is None
+        if free and self.max_tokens is not None and shape[1] is not None and shape[1] > self.max_tokens:
+            raise ConfigError(
+                f"the sequence has {shape[1]} tokens, but the model's positions end at {self.max_tokens}. Shorten it "
+                "(max_length of the tokenizer, windows) or continue the positions with position='hierarchical'."
+            )
+        rows = {"token_ids": self.config.vocabulary_size, "segment_ids": self.config.num_segments}
+        for name, count in rows.items():
+            ids = inputs.get(name)
+            if count and isinstance(ids, np.ndarray) and ids.size and (ids.min() < 0 or ids.max() >= count):
+                raise ConfigError(
+                    f"{name} must lie between 0 and {count - 1}. Received: {ids.min()} to {ids.max()}. Do tokenizer "
+                    "and model belong together?"
+                )
 
     def get_config(self) -> dict[str, Any]:
         dtype = self._parts[3]

@@ -1,7 +1,7 @@
-"""Dropout that spends little on random numbers.
+"""Dropout that spends little on random numbers; on a CPU the generator is most of what dropout costs.
 
-Each element is kept where a 16-bit random integer is at least ``round(rate * 65536)``: the rate is met to 8e-6, and
-half as many random bits are drawn as for a float32 in [0, 1). On a CPU the generator is most of what dropout costs.
+On JAX the mask is a hash of each element's index and the seed (`kexue.nn.random_jax`), on PyTorch one kernel of its
+own, elsewhere Keras' dropout.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from kexue.errors import ConfigError
 
 __all__ = ["Dropout", "drop"]
 
-_LEVELS = 65536
+_LEVELS = 2**32
 
 
 def drop(x: Any, rate: float, seed: Any) -> Any:
@@ -24,16 +24,14 @@ def drop(x: Any, rate: float, seed: Any) -> Any:
         rate: in [0, 1).
         seed: a ``keras.random.SeedGenerator``; the mask is deterministic for it.
     """
-    threshold = round(rate * _LEVELS)
-    keep = 1.0 - threshold / _LEVELS
     backend = keras.backend.backend()
     if backend == "jax":
-        import jax
+        import jax.numpy as jnp
 
-        from kexue.nn.random_jax import bits16
+        from kexue.nn.random_jax import bits32
 
-        kept = bits16(seed.next(), x.shape) >= jax.numpy.uint16(threshold)
-        return jax.numpy.where(kept, x / keep, jax.numpy.zeros((), x.dtype))
+        kept = bits32(seed.next(), x.shape) >= jnp.uint32(round(rate * _LEVELS))
+        return jnp.where(kept, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), jnp.zeros((), x.dtype))
     if backend == "torch":
         import torch
 

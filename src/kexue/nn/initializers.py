@@ -38,8 +38,10 @@ def make(initializer: float | dict[str, int]) -> keras.initializers.Initializer:
         ConfigError: anything else.
     """
     if isinstance(initializer, dict) and set(initializer) == {"depth_scaled"}:
-        return DepthScaledNormal(initializer["depth_scaled"])
-    if isinstance(initializer, int | float) and initializer > 0:
+        layers = initializer["depth_scaled"]
+        if isinstance(layers, int) and layers > 0:
+            return DepthScaledNormal(layers)
+    elif isinstance(initializer, int | float) and not isinstance(initializer, bool) and initializer > 0:
         return keras.initializers.TruncatedNormal(stddev=float(initializer))
     raise ConfigError(
         f"an initializer is a positive number or {{'depth_scaled': layers}}. Received: initializer={initializer!r}"

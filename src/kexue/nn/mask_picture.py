@@ -19,6 +19,11 @@ def _matrix(mask: Mask, length: int | None, row: int, facts: dict[str, Any]) -> 
     return visible[row]
 
 
+def _check_labels(labels: Sequence[str] | None, count: int, side: str) -> None:
+    if labels is not None and len(labels) != count:
+        raise ConfigError(f"one label a {side} is needed: {count}. Received: {len(labels)} labels")
+
+
 def show(
     mask: Mask, length: int | None = None, *, labels: Sequence[str] | None = None, row: int = 0, **facts: Any
 ) -> str:
@@ -39,8 +44,7 @@ def show(
     """
     visible = _matrix(mask, length, row, facts)
     names = [""] * len(visible) if labels is None else [f"{label}\t" for label in labels]
-    if len(names) != len(visible):
-        raise ConfigError(f"one label a query is needed: {len(visible)}. Received: {len(names)} labels")
+    _check_labels(labels, len(visible), "query")
     return "\n".join(
         name + " ".join("■" if seen else "·" for seen in line) for name, line in zip(names, visible, strict=True)
     )
@@ -55,15 +59,21 @@ def draw(
     row: int = 0,
     **facts: Any,
 ) -> Any:
-    """Draw the mask on a matplotlib axis and return the axis; arguments as in `show`. Needs ``kexue[plot]``."""
+    """Draw the mask on a matplotlib axis and return the axis; arguments as in `show`. Needs ``kexue[plot]``.
+
+    ``labels`` name the keys; the queries have the labels of their places.
+    """
     import matplotlib.pyplot as plt
 
     visible = _matrix(mask, length, row, facts)
+    _check_labels(labels, visible.shape[1], "key")
+    first = facts.get("query_offset", 0)
+    queries = None if labels is None else list(labels)[first : first + len(visible)]
     if ax is None:
         _, ax = plt.subplots(figsize=(4, 4))
     ax.imshow(visible, cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
     ax.set_xticks(np.arange(visible.shape[1]), labels=labels)
-    ax.set_yticks(np.arange(visible.shape[0]), labels=labels)
+    ax.set_yticks(np.arange(visible.shape[0]), labels=queries)
     ax.set_xticks(np.arange(visible.shape[1] + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(visible.shape[0] + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=1)

@@ -228,8 +228,8 @@ class Window(Mask):
 
     def __init__(self, left: int | None, right: int | None) -> None:
         for name, value in (("left", left), ("right", right)):
-            if value is not None and value < 0:
-                raise ConfigError(f"{name} must be None or at least 0. Received: {name}={value}")
+            if value is not None and (not isinstance(value, int) or value < 0):
+                raise ConfigError(f"{name} must be None or an integer of at least 0. Received: {name}={value!r}")
         self.left, self.right = left, right
 
     def rule(self, q: Tokens, k: Tokens) -> Any:
@@ -333,10 +333,13 @@ def get(mask: "Mask | str | Mapping[str, Any] | None") -> Mask:
         return Bidirectional()
     if isinstance(mask, Mask):
         return mask
-    name, arguments = (mask, {}) if isinstance(mask, str) else (mask.get("name"), dict(mask.get("config", {})))
-    if name not in _NAMED:
+    name, arguments = (mask.get("name"), mask.get("config", {})) if isinstance(mask, Mapping) else (mask, {})
+    if not isinstance(name, str) or name not in _NAMED:
         raise ConfigError(f"mask must be a Mask or one of {sorted(_NAMED)}. Received: {mask!r}")
-    return _NAMED[name].from_config(arguments)
+    try:
+        return _NAMED[name].from_config(arguments)
+    except (TypeError, KeyError) as error:  # wrong, missing or no arguments
+        raise ConfigError(f"the mask {name!r} cannot be built from {arguments!r}: {error}") from None
 
 
 def to_config(mask: Mask) -> dict[str, Any]:
@@ -409,10 +412,10 @@ def dense_mask(
         length = ops.shape(given)[-1] if length is None and given is not None else length
     if length is None:
         raise ConfigError("give length, or one of padding_mask, document_ids and segment_ids to take it from.")
-    if document_ids is not None and "document" not in mask.needs:
-        mask = mask & SameDocument()
+    # Also where the rule speaks of documents itself: "SameDocument() | Causal()" must not see another document.
+    whole = mask if document_ids is None else mask & SameDocument()
     q, k = tokens(
-        mask,
+        whole,
         length,
         query_length=query_length,
         query_offset=query_offset,
@@ -420,7 +423,7 @@ def dense_mask(
         document_ids=document_ids,
         order=order,
     )
-    visible = mask.rule(_expand(q, -1), _expand(k, -2))
+    visible = whole.rule(_expand(q, -1), _expand(k, -2))
     if padding_mask is not None:
         visible = visible & ops.cast(padding_mask, "bool")[:, None, :]
     return visible[:, None]

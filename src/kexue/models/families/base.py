@@ -10,7 +10,7 @@ A table row names one weight of ours, how it is stored elsewhere, and the names 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +35,8 @@ Storage = Literal["same", "dense", "transposed", "fused_dense", "fused"]
 class Row:
     """One weight: ours, how it is stored, and its names in PyTorch (``hf``) and TensorFlow (``tf``) checkpoints.
 
-    Fused weights have three names. ``group`` is the head a row belongs to, None for the encoder.
+    Fused weights have three names. ``group`` is the head a row belongs to, None for the encoder. ``twin`` is a second
+    name in PyTorch files, of a copy that wins where it exists: transformers' ``decoder.bias``, which its models use.
     """
 
     ours: str
@@ -43,6 +44,7 @@ class Row:
     hf: str | tuple[str, ...]
     tf: str | tuple[str, ...]
     group: str | None = None
+    twin: str | None = None
 
     def names(self, layout: str) -> tuple[str, ...]:
         names = self.hf if layout == "hf" else self.tf
@@ -104,6 +106,9 @@ class Family:
         prefix: of encoder tensors in Hugging Face files; may be absent there (a bare encoder).
         ignore: patterns of foreign tensors that carry nothing (buffers, tied copies, optimizer slots).
         aliases: ``{pattern: replacement}`` applied to foreign names first (old spellings).
+        constants: tensors of Hugging Face files that hold what kexue computes, as functions of the configuration;
+            written, and compared on loading.
+        tied: name in Hugging Face files of the output matrix that is a copy of the token table where they are tied.
         from_official: configuration of a Hugging Face or Google folder to ours.
         to_official: the inverse.
         architectures: head to ``architectures`` entry; None when transformers has no such family.
@@ -118,6 +123,8 @@ class Family:
     architectures: Mapping[str | None, str] | None
     ignore: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
+    constants: Mapping[str, Callable[[TransformerConfig], np.ndarray]] = field(default_factory=dict)
+    tied: str | None = None
 
     def canonical(self, name: str) -> str:
         """A foreign name with old spellings replaced."""
@@ -137,7 +144,7 @@ def expand(rows: Sequence[Row], num_layers: int) -> list[Row]:
 
             hf = tuple(fill(n) for n in row.names("hf"))
             tf = tuple(fill(n) for n in row.names("tf"))
-            out.append(Row(fill(row.ours), row.storage, hf, tf, row.group))
+            out.append(replace(row, ours=fill(row.ours), hf=hf, tf=tf))
     return out
 
 
@@ -214,10 +221,9 @@ def bert_official(config: TransformerConfig) -> dict[str, Any]:
     }
     if config.mask == "causal":
         data["is_decoder"] = True
-    if config.key_size is not None and config.key_dim * config.num_heads != config.hidden_size:
-        data["attention_key_size"] = config.key_dim
-    if config.value_size is not None and config.value_dim * config.num_heads != config.hidden_size:
-        data["attention_head_size"] = config.value_dim
+    if not config.key_dim * config.num_heads == config.value_dim * config.num_heads == config.hidden_size:
+        # Both, as bert4keras takes the key size from the head size where it is left out.
+        data |= {"attention_key_size": config.key_dim, "attention_head_size": config.value_dim}
     if config.embedding_size is not None:
         data["embedding_size"] = config.embedding_size
     return data

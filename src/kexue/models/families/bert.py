@@ -51,7 +51,7 @@ _HF, _TF = "cls.predictions.", "cls/predictions/"
 LM_ROWS = (
     *dense("lm_head/dense_", f"{_HF}transform.dense", f"{_TF}transform/dense", "lm"),
     *norm("lm_head/norm", f"{_HF}transform.LayerNorm", f"{_TF}transform/LayerNorm", "lm"),
-    Row("lm_head/bias", "same", f"{_HF}bias", f"{_TF}output_bias", "lm"),
+    Row("lm_head/bias", "same", f"{_HF}bias", f"{_TF}output_bias", "lm", twin=f"{_HF}decoder.bias"),
     Row("lm_head/output_table", "same", f"{_HF}decoder.weight", f"{_TF}output_weights", "lm"),
 )
 
@@ -109,4 +109,5 @@ FAMILY = Family(
     architectures={None: "BertModel", "lm": "BertForMaskedLM", "nsp": "BertForPreTraining"},
     ignore=IGNORE,
     aliases=ALIASES,
+    tied="cls.predictions.decoder.weight",
 )

@@ -19,7 +19,7 @@ _TF = "cls/predictions/"
 _LM_ROWS = (
     *dense("lm_head/dense_", "lm_head.dense", f"{_TF}transform/dense", "lm"),
     *norm("lm_head/norm", "lm_head.layer_norm", f"{_TF}transform/LayerNorm", "lm"),
-    Row("lm_head/bias", "same", "lm_head.bias", f"{_TF}output_bias", "lm"),
+    Row("lm_head/bias", "same", "lm_head.bias", f"{_TF}output_bias", "lm", twin="lm_head.decoder.bias"),
     Row("lm_head/output_table", "same", "lm_head.decoder.weight", f"{_TF}output_weights", "lm"),
 )
 
@@ -69,4 +69,5 @@ FAMILY = Family(
     architectures={None: "RobertaModel", "lm": "RobertaForMaskedLM"},
     ignore=(*IGNORE, r"^lm_head\.decoder\.(weight|bias)$"),
     aliases=ALIASES,
+    tied="lm_head.decoder.weight",
 )

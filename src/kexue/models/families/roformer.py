@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family, bert_fields, bert_official, dense
@@ -40,6 +42,13 @@ def rotary_official(config: TransformerConfig) -> dict[str, Any]:
     return bert_official(config)
 
 
+def sinusoids(config: TransformerConfig) -> np.ndarray:
+    """transformers' table of rotary angles, ``(max_length, key_dim)``: all sines, then all cosines."""
+    theta = config.rotary_base ** (-np.arange(0, config.key_dim, 2) / config.key_dim)
+    angles = np.arange(config.max_length)[:, None] * theta
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype("float32")
+
+
 def _to_official(config: TransformerConfig) -> dict[str, Any]:
     data = {"model_type": "roformer", "rotary_value": config.rotary_values} | rotary_official(config)
     return {"embedding_size": config.embedding_dim} | data
@@ -60,6 +69,8 @@ FAMILY = Family(
     from_official=_from_official,
     to_official=_to_official,
     architectures={None: "RoFormerModel", "lm": "RoFormerForMaskedLM"},
-    ignore=(*IGNORE, r"encoder\.embed_positions\.weight$"),
+    ignore=IGNORE,
     aliases=ALIASES,
+    constants={"roformer.encoder.embed_positions.weight": sinusoids},
+    tied="cls.predictions.decoder.weight",
 )

@@ -9,7 +9,7 @@ from typing import Any
 from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family, Row, bert_fields
 from kexue.models.families.bert import ALIASES, IGNORE, block_rows, embedding_rows
-from kexue.models.families.roformer import PROJECTION_ROWS, rotary_official
+from kexue.models.families.roformer import PROJECTION_ROWS, rotary_official, sinusoids
 
 __all__ = ["FAMILY"]
 
@@ -63,6 +63,8 @@ FAMILY = Family(
     from_official=_from_official,
     to_official=_to_official,
     architectures=None,
-    ignore=(*IGNORE, r"encoder\.embed_positions\.weight$"),
+    ignore=IGNORE,
     aliases=ALIASES,
+    constants={"roformer.encoder.embed_positions.weight": sinusoids},
+    tied="cls.predictions.decoder.weight",
 )
