@@ -80,6 +80,17 @@ def test_a_keras_configuration_file_is_respected(tmp_path):
     assert run_python("import kexue, keras; print(keras.backend.backend())", tmp_path) == "numpy"
 
 
+def test_the_file_that_keras_writes_by_itself_is_no_decision(tmp_path):
+    # The first import of Keras leaves a file behind that names TensorFlow, whatever backend is in use.
+    show = "import kexue, keras; print(keras.backend.backend())"
+    assert run_python(show, tmp_path) == "jax"
+    assert run_python(show, tmp_path) == "jax"
+    (tmp_path / ".keras").mkdir(exist_ok=True)
+    for content in ('{"backend": "tensorflow"}', "not json", "[]", "{}"):
+        (tmp_path / ".keras" / "keras.json").write_text(content)
+        assert run_python(SHOW, tmp_path) == "jax"
+
+
 def test_a_keras_configuration_file_in_keras_home_is_respected(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "keras.json").write_text(json.dumps({"backend": "numpy"}))
@@ -159,14 +170,42 @@ def test_files_follow_the_umask(tmp_path, umask):
     assert os.umask(umask) == umask
 
 
-def test_atomic_folder_replaces_the_whole_folder(tmp_path):
+def test_atomic_folder_replaces_its_files_and_keeps_others(tmp_path):
     target = tmp_path / "deep" / "model"
-    for content in (["config.json", "weights"], ["config.json", "vocab.txt"]):
-        with files.atomic_folder(target) as folder:
+    for content, expected in (
+        (["config.json", "weights"], ["config.json", "weights"]),
+        (["config.json", "vocab.txt"], ["config.json", "vocab.txt", "weights"]),
+    ):
+        with files.atomic_folder(target, last="config.json") as folder:
             for name in content:
-                (folder / name).write_text(name)
-        assert names(target) == sorted(content)
+                (folder / name).write_text(" ".join(content))
+        assert names(target) == sorted(expected)
         assert names(target.parent) == ["model"]
+    assert (target / "config.json").read_text() == "config.json vocab.txt"
+    assert (target / "weights").read_text() == "config.json weights"
+
+
+def test_atomic_folder_puts_the_named_file_last(tmp_path, monkeypatch):
+    target = tmp_path / "model"
+    target.mkdir()
+    order, replace = [], files.os.replace
+
+    def record(source, place):
+        order.append(Path(place).name)
+        replace(source, place)
+
+    monkeypatch.setattr(files.os, "replace", record)
+    with files.atomic_folder(target, last="config.json") as folder:
+        for name in ("a", "config.json", "weights"):
+            (folder / name).write_text(name)
+    assert order == ["a", "weights", "config.json"]
+
+
+def test_atomic_folder_refuses_a_file(tmp_path):
+    (tmp_path / "model").write_text("not a folder")
+    with pytest.raises(FileExistsError, match="is a file"), files.atomic_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model").read_text() == "not a folder"
 
 
 def test_an_error_inside_atomic_folder_leaves_the_old_folder(tmp_path):

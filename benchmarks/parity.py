@@ -1,0 +1,97 @@
+"""Largest difference to transformers on random weights, and after a round trip kexue -> hf -> transformers.
+
+On the Keras backend in force. Odd shapes (3 heads, 2 layers, 3 segments, ``gelu_new`` and ``relu``, epsilon 1e-6) and
+base size, float32 on a CPU, both rows padded. Compared at real tokens: hidden states, pooled output, logits.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import arguments, publish, table
+
+ODD = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+       "type_vocab_size": 3, "layer_norm_eps": 1e-6, "max_position_embeddings": 40, "vocab_size": 97}  # fmt: skip
+BASE = {"vocab_size": 21128}
+
+
+def cases() -> list[tuple[str, str, dict[str, Any]]]:
+    shapes = [("odd, gelu_new", ODD | {"hidden_act": "gelu_new"}), ("odd, relu", ODD | {"hidden_act": "relu"})]
+    return [
+        (family, name, settings)
+        for family in ("Bert", "Roberta", "RoFormer")
+        for name, settings in [*shapes, ("base", BASE)]
+    ]
+
+
+def compare(family: str, settings: dict[str, Any]) -> dict[str, float]:
+    import keras
+    import torch
+    import transformers
+
+    from kexue.models import Transformer
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**settings)
+    if family == "RoFormer" and "embedding_size" not in settings:
+        config.embedding_size = config.hidden_size
+    theirs = getattr(transformers, f"{family}ForMaskedLM")(config).eval()
+    pooling = None if family == "RoFormer" else getattr(transformers, f"{family}Model")(config).eval()
+    for module in filter(None, (theirs, pooling)):
+        for name, weight in module.named_parameters():
+            if weight.requires_grad and "embed_positions" not in name:
+                torch.nn.init.normal_(weight, std=0.2 if settings is not BASE else 0.02)
+    rng = np.random.default_rng(1)
+    length = 11 if settings is not BASE else 128
+    ids = rng.integers(3, settings["vocab_size"], (2, length))
+    real = np.arange(length)[None] < np.array([[length - 4], [length // 2]])
+    ids[~real] = config.pad_token_id
+    segments = rng.integers(0, config.type_vocab_size, ids.shape)
+    batch = {"token_ids": ids, "segment_ids": segments, "padding_mask": real}
+    tensors = {
+        "input_ids": torch.tensor(ids),
+        "token_type_ids": torch.tensor(segments),
+        "attention_mask": torch.tensor(real).long(),
+    }
+
+    def largest(ours: Any, reference: torch.Tensor, at: Any = ...) -> float:
+        return float(np.abs(keras.ops.convert_to_numpy(ours)[at] - reference.detach().numpy()[at]).max())
+
+    out = {}
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        theirs.save_pretrained(folder)
+        ours = Transformer.from_pretrained(folder, head="lm")
+        result, reference = ours(batch), theirs(**tensors, output_hidden_states=True)
+        out["hidden"] = largest(result["sequence_output"], reference.hidden_states[-1], real)
+        out["logits"] = largest(result["logits"], reference.logits, real)
+        ours.save_pretrained(Path(folder) / "back", "hf")
+        again = type(theirs).from_pretrained(Path(folder) / "back").eval()(**tensors)
+        out["round trip"] = float((again.logits - reference.logits)[torch.tensor(real)].abs().max())
+        if pooling is not None:
+            pooling.save_pretrained(Path(folder) / "pooling")
+            ours = Transformer.from_pretrained(Path(folder) / "pooling", head="pooler")
+            out["pooled"] = largest(ours(batch)["pooled_output"], pooling(**tensors).pooler_output)
+    return out
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    import kexue  # noqa: F401  chooses the backend
+
+    columns = ("hidden", "pooled", "logits", "round trip")
+    rows = []
+    for family, name, settings in cases():
+        found = compare(family, settings)
+        rows.append((family, name, *(f"{found[c]:.1e}" if c in found else "" for c in columns)))
+    backend = os.environ["KERAS_BACKEND"]
+    body = f"Keras backend {backend}. RoFormer of transformers has no pooler.\n\n"
+    body += table(("family", "shape", *columns), rows)
+    command = f"KERAS_BACKEND={backend} python -m benchmarks.parity"
+    publish(f"parity-{backend}", f"Parity with transformers ({backend})", command, body, options.write)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What the commands share: errors as one line, warnings as one line, JSON, loading a task."""
+
+import errno
+import functools
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from kexue.errors import ConfigError, KexueError
+
+__all__ = ["die", "dumps", "guarded", "interactive", "load_task", "note", "one_line", "start_keras", "warn"]
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+# What a wrong path, missing rights or a full disk raise; other errors of the system are not the user's mistake.
+_PATH_ERRORS = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+}
+
+
+def one_line(message: object) -> str:
+    """The message without line breaks."""
+    return " ".join(str(message).split())
+
+
+def note(message: str) -> None:
+    """A remark for people, on stderr so that stdout stays clean for programs."""
+    typer.echo(message, err=True)
+
+
+def warn(message: object) -> None:
+    """One line on stderr."""
+    typer.secho("Warning: ", fg="yellow", nl=False, err=True)
+    typer.echo(one_line(message), err=True)
+
+
+def die(message: object, code: int = 2) -> NoReturn:
+    """One line on stderr, then exit."""
+    typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(one_line(message), err=True)
+    raise typer.Exit(code)
+
+
+def guarded(function: Function) -> Function:
+    """Turn a user's mistakes into one line and exit code 2, and Ctrl-C into exit code 130."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        debug = os.environ.get("KEXUE_DEBUG", "") not in ("", "0")
+        try:
+            with _warnings_as_lines():
+                function(*args, **kwargs)
+                sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our output has gone, as in `kexue predict ... | head`
+            _drop_stdout()
+            raise typer.Exit(128 + 13) from None
+        except KeyboardInterrupt:
+            if debug:
+                raise
+            die("interrupted.", 130)
+        except KexueError as error:
+            if debug:
+                raise
+            die(error)
+        except OSError as error:
+            if debug or error.errno not in _PATH_ERRORS:
+                raise
+            names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+            die(f"{names}: {error.strerror}" if names else error.strerror)
+
+    return command  # type: ignore[return-value]
+
+
+def _drop_stdout() -> None:
+    """Whatever is still buffered goes nowhere, or the interpreter would complain when it flushes at exit."""
+    with suppress(OSError, ValueError):  # not a real file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Warnings that kexue raises, about data and checkpoints, become one line each; others are left as they are."""
+    show = warnings.showwarning
+    own = str(Path(__file__).parents[1])
+
+    def line(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        if filename.startswith(own):
+            warn(message)
+        else:
+            show(message, category, filename, *rest)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = line
+        yield
+
+
+def start_keras() -> None:
+    """Import Keras, with a plain message where the chosen backend is not installed.
+
+    Raises:
+        ConfigError: the backend that ``KERAS_BACKEND`` names does not exist or is not installed.
+    """
+    try:
+        import keras  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"Keras cannot start: the module {error.name!r} is not installed "
+            f"(KERAS_BACKEND={os.environ.get('KERAS_BACKEND', 'not set')}). Install it or choose another backend."
+        ) from error
+    except ValueError as error:
+        backend = os.environ.get("KERAS_BACKEND")
+        if backend in ("jax", "torch", "tensorflow", "numpy", "openvino"):
+            raise
+        raise ConfigError(f"KERAS_BACKEND={backend} is no backend: {error}") from error
+
+
+def load_task(folder: Path) -> Any:
+    """A saved task.
+
+    Raises:
+        KexueError: there is none in the folder, or it is broken.
+    """
+    start_keras()
+    from kexue.tasks import NER
+
+    return NER.load(folder)
+
+
+def interactive() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def dumps(value: Any, **options: Any) -> str:
+    """JSON with readable Chinese; lone surrogates, which cannot be written as UTF-8, as escapes."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, **options)
+    return text

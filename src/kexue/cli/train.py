@@ -1,0 +1,119 @@
+"""``kexue train``: fine-tune a model on labelled data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kexue.cli._common import die, guarded, start_keras
+
+__all__ = ["app"]
+
+app = typer.Typer(name="train", help="Train a task on labelled data.", no_args_is_help=True)
+
+EXAMPLE = (
+    "Examples: kexue train ner --data train.jsonl --valid dev.jsonl --model bert-base-chinese/ --output runs/ner   "
+    "or without any checkpoint   kexue train ner --data train.bio --model small --epochs 20"
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Train a task on labelled data."""
+
+
+@app.command("ner", epilog=EXAMPLE)
+@guarded
+def ner(
+    *,
+    data: Annotated[
+        Path,
+        typer.Option(help="Training data: a file (.gz and .xz too), archive.zip/member, or a folder with splits."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Checkpoint folder; or, for random initial weights, a configuration file (.json) or a built-in size: "
+            "tiny, small, medium."
+        ),
+    ] = "small",
+    valid: Annotated[
+        Path | None, typer.Option(help="Validation data, which picks the best epoch; a tenth of --data by default.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="Test data, scored at the end.")] = None,
+    format: Annotated[
+        str, typer.Option(help="auto, jsonl, cluener, cmeee, bio, iob1, bioes, bmes or germeval.")
+    ] = "auto",
+    labels: Annotated[
+        str | None, typer.Option(help="Comma-separated labels; those of the training data by default.")
+    ] = None,
+    head: Annotated[
+        str, typer.Option(help="global_pointer, efficient_global_pointer, crf or softmax.")
+    ] = "global_pointer",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trained task.")] = Path("runs/ner"),
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="2e-5 by default, 5e-4 from random weights.", show_default=False)
+    ] = None,
+    head_learning_rate: Annotated[
+        float | None, typer.Option(help="Of the head; chosen to suit it by default.", show_default=False)
+    ] = None,
+    layer_decay: Annotated[
+        float, typer.Option(help="Factor of the learning rate from a layer to the one below.")
+    ] = 1.0,
+    max_length: Annotated[int, typer.Option(min=4, help="Tokens of a window; longer texts get several.")] = 256,
+    stride: Annotated[int | None, typer.Option(help="Tokens from a window to the next.", show_default=False)] = None,
+    flat: Annotated[
+        bool | None, typer.Option("--flat/--nested", help="No overlapping entities.", show_default=False)
+    ] = None,
+    scheme: Annotated[str, typer.Option(help="Tags of the crf and softmax heads: bio, bioes, bmes.")] = "bio",
+    rotary: Annotated[
+        bool, typer.Option("--rotary/--no-rotary", help="Relative positions in the pointer heads.")
+    ] = True,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer", "--vocab", help="tokenizer.json, vocab.txt or their folder, instead of the model's."
+        ),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Keras policy such as mixed_bfloat16.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training in the same --output.")
+    ] = True,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, whatever is in --output; a finished task is replaced.")
+    ] = False,
+) -> None:
+    """Train an entity recogniser and save it as a folder for `kexue predict` and `kexue evaluate`."""
+    start_keras()
+    from kexue.cli._train_ner import Settings, run
+
+    settings = Settings(
+        data=data,
+        model=model,
+        valid=valid,
+        test=test,
+        format=format,
+        labels=None if labels is None else [label.strip() for label in labels.split(",") if label.strip()],
+        head=head,
+        output=output,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        head_learning_rate=head_learning_rate,
+        layer_decay=layer_decay,
+        max_length=max_length,
+        stride=stride,
+        flat=flat,
+        scheme=scheme,
+        rotary=rotary,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        seed=seed,
+    )
+    try:
+        run(settings, restart=restart or not resume)
+    except KeyboardInterrupt:
+        die("interrupted. The same command goes on after the last finished epoch; --restart begins anew.", 130)

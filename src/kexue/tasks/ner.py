@@ -1,0 +1,377 @@
+"""`NER`: named entities, flat or nested, from labelled text to a folder that recognises them."""
+
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from kexue.errors import ConfigError
+from kexue.models import Transformer, TransformerConfig
+from kexue.nn.losses import MASKED_SCORE
+from kexue.nn.metrics import EntityScores, span_scores
+from kexue.tasks import _ner_files
+from kexue.tasks._fit import Training
+from kexue.tasks._forward import compiled_forward
+from kexue.tasks._heads import PointerHead, make_head
+from kexue.tasks._recognise import recognise, run_windows
+from kexue.tasks._windows import Document, check_examples, cut
+from kexue.text import Tokenizer, simplify_vocabulary
+
+__all__ = ["NER", "PointerScores"]
+
+_CHUNK = 8192  # texts that are encoded and sorted together
+
+
+class PointerScores(NamedTuple):
+    """Scores of all spans of one text, for pictures."""
+
+    tokens: tuple[str, ...]
+    """The text's n tokens, without special ones."""
+    offsets: np.ndarray
+    """``(n, 2)`` character ranges."""
+    scores: np.ndarray
+    """``(types, n, n)``: start token, end token; very negative where there is no span."""
+
+
+class NER(Training):
+    """Finds entities in text.
+
+    Make one with `from_pretrained` or `load`.
+
+    Args:
+        encoder: a `kexue.models.Transformer`.
+        tokenizer: its tokenizer.
+        labels: entity types.
+        head: ``"global_pointer"`` or ``"efficient_global_pointer"`` (every span is scored: nested entities),
+            ``"crf"`` or ``"softmax"`` (one tag a token).
+        max_length: most tokens the encoder sees at once, special ones included; longer texts are cut into
+            overlapping windows. Lowered to what the encoder has positions for.
+        stride: tokens from one window to the next; default half of ``max_length``.
+        flat: of overlapping entities keep the one with the higher score. Tags are flat anyway.
+        threshold: an entity needs a score above it (pointer heads: a logit, 0 being even odds) or at least it (tag
+            heads: the probability of its tags). A number, or a mapping from labels.
+        head_size: size of a pointer head's queries and keys.
+        rotary: whether a pointer head sees relative positions.
+        scheme: tags of a tag head: ``"bio"``, ``"bioes"`` or ``"bmes"``.
+        dtype: Keras dtype policy of the head; the encoder has its own.
+
+    Example:
+        >>> ner = NER.from_pretrained("chinese_L-12_H-768_A-12", labels=["name", "address"])  # doctest: +SKIP
+        >>> ner.fit(train, valid, epochs=5)                                                   # doctest: +SKIP
+        >>> ner.predict("彭小军认为，国内银行现在走的是台湾的发卡模式")                              # doctest: +SKIP
+        [{'start': 0, 'end': 3, 'label': 'name', 'score': 7.1, 'text': '彭小军'}, ...]
+        >>> ner.save("my-ner"); ner = NER.load("my-ner")                                      # doctest: +SKIP
+
+    Source: kexue.fm 8373 and 8877 (GlobalPointer), 7196 (CRF and its learning rate).
+    """
+
+    def __init__(
+        self,
+        encoder: Transformer,
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        head: str = "global_pointer",
+        *,
+        max_length: int = 256,
+        stride: int | None = None,
+        flat: bool | None = None,
+        threshold: float | Mapping[str, float] = 0.0,
+        head_size: int = 64,
+        rotary: bool = True,
+        scheme: str = "bio",
+        dtype: Any = None,
+    ) -> None:
+        self.labels = _checked_labels(labels)
+        if tokenizer.vocabulary_size > encoder.config.vocabulary_size:
+            raise ConfigError(
+                f"the tokenizer has {tokenizer.vocabulary_size} tokens, the encoder's table only "
+                f"{encoder.config.vocabulary_size} rows. Use the tokenizer of the checkpoint."
+            )
+        if encoder.config.position == "learned":
+            max_length = min(max_length, encoder.config.max_length - encoder.config.position_offset)
+        room = max_length - tokenizer.special_count()
+        if room < 1:
+            raise ConfigError(f"max_length={max_length} leaves no room beside the special tokens; use at least 16.")
+        stride = min(max(max_length // 2, 1), room) if stride is None else stride
+        if not 1 <= stride <= room:
+            raise ConfigError(f"stride must lie in [1, {room}] for max_length={max_length}. Received: stride={stride}")
+        self.encoder, self.tokenizer = encoder, tokenizer
+        self.head, self.max_length, self.stride, self.scheme = head, max_length, stride, scheme
+        self.head_size, self.rotary = head_size, rotary
+        self.flat, self.threshold = bool(flat), threshold
+        self._limits(threshold)
+        self._head = make_head(head, self.labels, head_size=head_size, rotary=rotary, scheme=scheme, dtype=dtype)
+        self.model = self._build()
+        self._forward = compiled_forward(self.model)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_config: str | os.PathLike[str] | TransformerConfig | Mapping[str, Any],
+        labels: Sequence[str],
+        head: str = "global_pointer",
+        *,
+        tokenizer: Tokenizer | None = None,
+        max_length: int = 256,
+        stride: int | None = None,
+        flat: bool | None = None,
+        threshold: float | Mapping[str, float] = 0.0,
+        head_size: int = 64,
+        rotary: bool = True,
+        dropout: float | None = None,
+        keep_tokens: Sequence[int] | str | None = None,
+        pre_tokenize: Any = None,
+        dtype: Any = None,
+        seed: int | None = None,
+        scheme: str = "bio",
+        **model_changes: Any,
+    ) -> "NER":
+        """An encoder with a new head.
+
+        Args:
+            path_or_config: a checkpoint of any known format with its tokenizer; or a `TransformerConfig` or a dict of
+                its fields for random weights, which needs ``tokenizer`` (and may leave ``vocabulary_size`` out).
+            labels: see `NER`, as all arguments that are not named here.
+            head: see `NER`.
+            tokenizer: instead of the checkpoint's own.
+            max_length: see `NER`.
+            stride: see `NER`.
+            flat: see `NER`.
+            threshold: see `NER`.
+            head_size: see `NER`.
+            rotary: see `NER`.
+            dropout: of the encoder, everywhere (also on attention); default: as the checkpoint says.
+            keep_tokens: ``"simplified"`` leaves out tokens that cannot occur; or the ids to keep, for a ``tokenizer``
+                that already has the new vocabulary.
+            pre_tokenize: see `kexue.text.Tokenizer`.
+            dtype: Keras dtype policy, such as ``"mixed_bfloat16"``.
+            seed: of all initial weights that no checkpoint gives.
+            scheme: see `NER`.
+            **model_changes: fields of `TransformerConfig` to change, or arguments of `Transformer.from_pretrained`.
+
+        Raises:
+            ConfigError, CheckpointError, DataError: arguments or files that cannot work.
+        """
+        if dropout is not None:
+            model_changes = {"dropout": dropout, "attention_dropout": dropout} | model_changes
+        given: dict[str, Any] | None = None
+        path: Any = path_or_config
+        if isinstance(path_or_config, TransformerConfig):
+            given = path_or_config.to_dict()
+        elif isinstance(path_or_config, Mapping):
+            given = dict(path_or_config)
+        if tokenizer is None:
+            if given is not None:
+                raise ConfigError("a configuration alone has no tokenizer: pass tokenizer=.")
+            tokenizer = Tokenizer.from_pretrained(path, pre_tokenize=pre_tokenize)
+        keep: Any = keep_tokens
+        if isinstance(keep_tokens, str):
+            if keep_tokens != "simplified":
+                raise ConfigError(f"keep_tokens must be 'simplified' or ids. Received: keep_tokens={keep_tokens!r}")
+            simplified = simplify_vocabulary(tokenizer)
+            keep, tokenizer = simplified.keep_tokens.tolist(), tokenizer.with_vocabulary(simplified.vocabulary)
+        with _seeded(seed):
+            if given is None:
+                encoder = Transformer.from_pretrained(path, keep_tokens=keep, dtype=dtype, **model_changes)
+            else:
+                if keep is not None:
+                    model_changes["vocabulary_size"] = len(keep)
+                given = {"vocabulary_size": tokenizer.vocabulary_size} | given | model_changes
+                encoder = Transformer(TransformerConfig.from_dict(given), dtype=dtype)
+            return cls(
+                encoder,
+                tokenizer,
+                labels,
+                head,
+                max_length=max_length,
+                stride=stride,
+                flat=flat,
+                threshold=threshold,
+                head_size=head_size,
+                rotary=rotary,
+                scheme=scheme,
+                dtype=dtype,
+            )
+
+    def _build(self) -> keras.Model:
+        inputs = {
+            "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
+            "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
+        }
+        features = self.encoder(dict(inputs))["sequence_output"]
+        layer = self._head.layer
+        if self._head.masks_spans:
+            inputs["entity_mask"] = keras.Input((None,), dtype="bool", name="entity_mask")
+            outputs = layer(features, padding_mask=inputs["entity_mask"])
+        else:
+            outputs = layer(features)
+        return keras.Model(inputs, outputs, name="ner")
+
+    def _limits(self, threshold: Any) -> Any:
+        if not isinstance(threshold, Mapping):
+            return float(threshold)
+        unknown = sorted(set(threshold) - set(self.labels))
+        if unknown:
+            raise ConfigError(f"threshold names unknown labels: {', '.join(unknown)}. Labels: {', '.join(self.labels)}")
+        return [float(threshold.get(label, 0.0)) for label in self.labels]
+
+    def _documents(self, texts: Sequence[str]) -> list[Document]:
+        return [cut(encoding, self.max_length, self.stride) for encoding in self.tokenizer.encode_batch(texts)]
+
+    def _run_options(self, batch_size: int) -> dict[str, Any]:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be positive. Received: batch_size={batch_size}")
+        return {"batch_size": batch_size, "max_length": self.max_length, "pad_id": self.tokenizer.pad_id}
+
+    def evaluate(self, data: Iterable[Mapping[str, Any]], *, batch_size: int = 32, verbose: int = 0) -> EntityScores:
+        """Precision, recall and F1 of exact character spans of whole texts, together and by label.
+
+        An entity that no token span can express counts as missed.
+
+        Args:
+            data: examples ``{"text": str, "entities": [{"start", "end", "label"}]}``.
+            batch_size: windows in a batch.
+            verbose: 1 for a progress bar.
+
+        Raises:
+            DataError: a broken example or an unknown label.
+        """
+        examples = check_examples(data, self.labels, "data")
+        predicted = self.predict([text for text, _ in examples], batch_size=batch_size, verbose=verbose)
+        return span_scores(predicted, [gold for _, gold in examples], self.labels)
+
+    def predict(
+        self,
+        texts: str | Iterable[str],
+        *,
+        batch_size: int = 32,
+        threshold: float | Mapping[str, float] | None = None,
+        flat: bool | None = None,
+        verbose: int = 0,
+    ) -> list[Any]:
+        """Entities of texts.
+
+        Args:
+            texts: texts of any length, or one string.
+            batch_size: windows in a batch.
+            threshold: instead of the recogniser's own.
+            flat: instead of the recogniser's own.
+            verbose: 1 for a progress bar.
+
+        Returns:
+            For each text a list of dicts ``start``, ``end`` (exclusive), ``label``, ``score``, ``text``, by place; for
+            one string one such list. The score is the logit of a pointer head, or the probability that the tags of
+            the entity's tokens are what they are (CRF: summed over all tags of the rest).
+
+        Raises:
+            DataError: something that is not a string.
+        """
+        if isinstance(texts, str):
+            return self.predict([texts], batch_size=batch_size, threshold=threshold, flat=flat, verbose=verbose)[0]
+        texts = list(texts)
+        options = self._run_options(batch_size)
+        limits = self._limits(self.threshold if threshold is None else threshold)
+        found: list[list[dict[str, Any]]] = []
+        for first in range(0, len(texts), _CHUNK):
+            found += recognise(
+                self._forward,
+                self._head,
+                self._documents(texts[first : first + _CHUNK]),
+                threshold=limits,
+                flat=self.flat if flat is None else flat,
+                verbose=verbose,
+                **options,
+            )
+        return found
+
+    def pointer_scores(self, text: str) -> PointerScores:
+        """Scores of all spans of one text.
+
+        Of a long text only spans that fit into a window have one, from the window with most context.
+
+        Raises:
+            ConfigError: the head has no such scores.
+        """
+        if not isinstance(self._head, PointerHead):
+            raise ConfigError(f"only pointer heads score spans; this recogniser has head={self.head!r}.")
+        document = self._documents([text])[0]
+        n = document.size
+        scores = np.full((len(self.labels), n, n), MASKED_SCORE, np.float32)
+        best = np.full((n, n), -1.0)
+        blocks = run_windows(
+            self._forward,
+            self._head,
+            document.windows,
+            lambda outputs, windows: [
+                outputs[i, :, w.first : w.first + w.size, w.first : w.first + w.size].copy()
+                for i, w in enumerate(windows)
+            ],
+            **self._run_options(1),
+        )
+        for window, block in zip(document.windows, blocks, strict=True):
+            place = np.arange(window.size)
+            left = place if window.start else np.full(window.size, np.inf)
+            right = place[::-1] if window.start + window.size < n else np.full(window.size, np.inf)
+            context = np.minimum(left[:, None], right[None, :])
+            here = slice(window.start, window.start + window.size)
+            better = context > best[here, here]
+            scores[:, here, here] = np.where(better, block, scores[:, here, here])
+            best[here, here] = np.where(better, context, best[here, here])
+        encoding, first = document.encoding, document.first
+        return PointerScores(encoding.tokens[first : first + n], encoding.offsets[first : first + n], scores)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write everything that `load` needs into a folder; it appears complete or not at all.
+
+        The folder is also a checkpoint of the encoder (``Transformer.from_pretrained``). A ``pre_tokenize`` function
+        of the tokenizer cannot be written: pass it to `load` again; the name ``"jieba"`` is kept.
+        """
+        _ner_files.save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], dtype: Any = None, *, pre_tokenize: Any = None) -> "NER":
+        """Read what `save` wrote.
+
+        Args:
+            folder: the folder.
+            dtype: Keras dtype policy.
+            pre_tokenize: the hook that the tokenizer had, where it could not be saved.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or does not fit; the message names it.
+        """
+        return _ner_files.load(cls, folder, dtype, pre_tokenize)
+
+    def __repr__(self) -> str:
+        config = self.encoder.config
+        return (
+            f"NER({self.head}, {len(self.labels)} labels: {', '.join(self.labels[:6])}"
+            f"{', ...' if len(self.labels) > 6 else ''}; {config.family} {config.num_layers}x{config.hidden_size}, "
+            f"max_length={self.max_length}, {self.model.count_params():,} parameters)"
+        )
+
+
+def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(labels, str) or not all(isinstance(label, str) and label for label in labels):
+        raise ConfigError(f"labels must be a list of non-empty strings. Received: labels={labels!r}")
+    if not len(labels) or len(set(labels)) != len(labels):
+        raise ConfigError(f"labels must be at least one, each once. Received: labels={list(labels)}")
+    return tuple(labels)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Keras draws the seeds of initializers and dropout from Python's generator; it is put back afterwards."""
+    if seed is None:
+        yield
+        return
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
