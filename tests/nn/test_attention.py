@@ -160,7 +160,10 @@ def test_gradients_agree_with_finite_differences(kernel):
     mask = np.random.default_rng(3).random((B, 1, Q, Q)) < 0.7
     probe = random(B, Q, H, D, seed=9)
     slope = gradient(
-        lambda t: ops.sum(kernel(t, *tensors(k, v), scale=0.5, mask=tensors(mask)[0], causal=True) * probe), q
+        lambda t: ops.sum(
+            kernel(t, *tensors(k, v), scale=0.5, mask=tensors(mask)[0], causal=True) * ops.convert_to_tensor(probe)
+        ),
+        q,
     )
     step, direction = 1e-4, random(*q.shape, seed=11).astype("float64")
     high, low = (

@@ -77,7 +77,11 @@ def _official(model: Transformer, family: Family, format: str) -> dict[str, Any]
     causal = model.mask == masks.Causal()
     config = config.replace(mask="causal" if causal else "bidirectional")
     data = family.to_official(config)
-    _check_expressed(config, family.from_official(data), model.heads)
+    try:
+        back = family.from_official(data)
+    except ConfigError as error:
+        raise ConfigError(f"the official format cannot express this model ({error}); use format='kexue'.") from None
+    _check_expressed(config, back, model.heads)
     if format == "tf":
         return data
     if family.architectures is None:

@@ -1,0 +1,105 @@
+"""Tiny models and batches that the tests of this room share."""
+
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+
+from kexue.models import Transformer, TransformerConfig
+from kexue.models.weights import named_weights
+
+BACKEND = keras.backend.backend()
+SMALL = {"vocabulary_size": 31, "hidden_size": 12, "num_layers": 2, "num_heads": 3, "intermediate_size": 20}
+SMALL |= {"max_length": 24, "dropout": 0.1, "attention_dropout": 0.1, "initializer": 0.3}
+ROTARY = {"position": "rotary", "key_size": 4}
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {
+        "family": "roberta", "position_offset": 2, "positions_from_padding": True, "pad_id": 1, "num_segments": 1,
+        "lm_activation": "gelu", "norm_epsilon": 1e-5,
+    },
+    "roformer": {"family": "roformer", "position": "rotary", "num_segments": 3},
+    "roformer_v2": {
+        "family": "roformer_v2", "position": "rotary", "activation": "relu", "norm": "rms", "norm_scale": False,
+        "norm_bias": False, "norm_epsilon": 1e-7, "attention_bias": False, "feedforward_bias": False,
+        "lm_transform": False, "lm_bias": False,
+    },
+}  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "norm_first": {"norm_first": True},
+    "gated_silu": {"gated": True, "activation": "silu"},
+    "hierarchical": {"position": "hierarchical", "max_length": 4, "hierarchical_alpha": 0.3},
+    "factorised": {"embedding_size": 8},
+    "sizes": {"key_size": 6, "value_size": 2},
+    "rotary_half": {"position": "rotary", "rotary_layout": "half", "rotary_values": True, "rotary_base": 500.0},
+    "no_positions": {"position": "none", "num_segments": 0},
+    "condition": {"condition_size": 5},
+    "untied": {"tie_embeddings": False, "embedding_norm": False},
+}
+MASKS: dict[str, Any] = {
+    "causal": "causal",
+    "reverse": {"name": "causal", "config": {"reverse": True}},
+    "prefix": "prefix",
+    "window": {"name": "window", "config": {"left": 2, "right": 1}},
+    "permuted": "permuted",
+}
+CONFIGS = FAMILIES | VARIANTS | {name: {"mask": mask} for name, mask in MASKS.items()}
+
+
+def config(name: str, **changes: Any) -> TransformerConfig:
+    return TransformerConfig(**SMALL | CONFIGS[name] | changes)
+
+
+def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
+    """Random values in every weight, so that a forgotten bias or gain shows."""
+    rng = np.random.default_rng(seed)
+    for name, variable in named_weights(model).items():
+        spread = 0.3 if len(variable.shape) > 1 else 0.2
+        variable.assign(rng.normal(size=variable.shape) * spread + (1.0 if name.endswith("gain") else 0.0))
+    return model
+
+
+def build(name: str, head: Any = None, dtype: Any = None, mask: Any = None, **changes: Any) -> Transformer:
+    return randomise(Transformer(config(name, **changes), head=head, dtype=dtype, mask=mask))
+
+
+@functools.cache
+def shared(name: str, head: Any = None) -> Transformer:
+    """One model a test session; do not change it."""
+    return build(name, head)
+
+
+# One shape for most batches: JAX compiles a model once a shape and set of inputs.
+ROWS, LENGTH = 8, 7
+
+
+def batch(model: Transformer, rows: int = ROWS, length: int = LENGTH, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch with everything that the model takes but positions and documents; the last row is shorter."""
+    rng = np.random.default_rng(seed)
+    data = {
+        "token_ids": rng.integers(3, model.config.vocabulary_size, (rows, length)).astype("int32"),
+        "padding_mask": np.ones((rows, length), bool),
+    }
+    if model.config.num_segments:
+        half = rng.integers(1, length, rows)
+        data["segment_ids"] = (np.arange(length) >= half[:, None]).astype("int32") * (model.config.num_segments > 1)
+    if "rank" in model.mask.needs:
+        data["order"] = np.array([rng.permutation(length) for _ in range(rows)], "int32")
+    if model.config.condition_size:
+        data["condition"] = rng.normal(size=(rows, model.config.condition_size)).astype("float32")
+    data["padding_mask"][-1, length - 2 :] = False
+    return data
+
+
+def numpy(outputs: Any) -> Any:
+    return keras.tree.map_structure(lambda t: np.asarray(keras.ops.convert_to_numpy(t)), outputs)
+
+
+def run(model: Transformer, inputs: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+    return numpy(model(inputs, **kwargs))
+
+
+def hidden(model: Transformer, inputs: Any, **kwargs: Any) -> np.ndarray:
+    return run(model, inputs, **kwargs)["sequence_output"]
