@@ -59,7 +59,7 @@ class DirectCall:
     def _compiled(self, inputs: dict[str, Any]) -> Any:
         function = getattr(self, "_direct_function", None)
         if function is None:
-            function = jax_forward(self)  # type: ignore[arg-type]
+            function = jax_forward(self)
             object.__setattr__(self, "_direct_function", function)
         return function(
             {n: None if v is None else keras.ops.convert_to_tensor(v, dtype=_dtype(n)) for n, v in inputs.items()}
