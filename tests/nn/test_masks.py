@@ -16,7 +16,7 @@ from kexue.nn import masks
 from kexue.nn.attention.plumbing import AttentionMask
 from kexue.nn.masks import Bidirectional, Causal, Mask, Permuted, Prefix, SameDocument, Window
 
-settings.register_profile("masks", deadline=None, max_examples=40)
+settings.register_profile("masks", deadline=None, max_examples=25)
 settings.load_profile("masks")
 
 
