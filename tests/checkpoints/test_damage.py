@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from damage import attempt, example_tensors, trials, write_tensorflow, write_torch
+from tests.checkpoints.damage import attempt, example_tensors, trials, write_tensorflow, write_torch
 
 from kexue.checkpoints import write_safetensors, write_tf_bundle
 

@@ -279,7 +279,6 @@ def test_layer_errors():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.xfail(strict=True, reason="autocasting hands the rotary tables over in the compute dtype")
 def test_rotary_tables_stay_float32(policy):
     seen = []
 

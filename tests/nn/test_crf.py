@@ -6,8 +6,8 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from harness import as_numpy, check_layer, gradient, jit
 from keras import ops
+from tests.nn.harness import as_numpy, check_layer, gradient, jit
 
 from kexue.errors import ConfigError
 from kexue.nn.heads import CRF, CRFLoss, tag_constraints, viterbi_decode

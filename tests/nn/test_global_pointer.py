@@ -6,7 +6,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from harness import as_numpy, check_layer
+from tests.nn.harness import as_numpy, check_layer
 
 from kexue.errors import ConfigError, DataError
 from kexue.nn.heads import EfficientGlobalPointer, GlobalPointer, decode_spans

@@ -48,7 +48,6 @@ def test_plain_and_projected():
     np.testing.assert_allclose(as_numpy(head(X)), want, atol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="Keras looks into tuples: the head owns, freezes and counts the table")
 def test_the_head_does_not_own_the_table():
     _, head = build(size=D, transform=False, bias=False)
     assert not head.weights

@@ -7,10 +7,10 @@ import math
 import keras
 import numpy as np
 import pytest
-from harness import as_numpy, gradient, jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from tests.nn.harness import as_numpy, gradient, jit
 
 from kexue.errors import ConfigError
 from kexue.nn import losses

@@ -346,7 +346,6 @@ def test_flex_attention_sees_the_same(rule, batch):
 
 
 @only_torch
-@pytest.mark.xfail(strict=True, reason="mask_mod does not AND documents into a rule that speaks of them")
 def test_flex_attention_hides_other_documents_from_any_rule():
     documents = np.array([[1, 2, 2]], "int32")
     flex_equals_dense(SameDocument() | Causal(), 3, {"document_ids": documents}, np.ones((1, 3), bool))

@@ -6,9 +6,9 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import as_numpy, jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.nn.harness import as_numpy, jit
 
 from kexue.errors import DataError
 from kexue.nn.heads import decode_spans

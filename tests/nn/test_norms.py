@@ -126,13 +126,7 @@ def test_sums_are_float32(policy, kind):
     np.testing.assert_allclose(as_numpy(ops.cast(got, "float32")), want, atol=1e-3, rtol=2**-7)
 
 
-BF16 = pytest.param(
-    "mixed_bfloat16",
-    marks=pytest.mark.xfail(strict=True, reason="autocasting rounds gain and bias to the compute dtype first"),
-)
-
-
-@pytest.mark.parametrize("policy", ["mixed_float16", BF16])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_gain_is_applied_in_float32(policy):
     """Under a mixed policy the variables are float32; a gain of 1 + 2^-10 must not be rounded before its use."""
     x = np.ones((1, 1, 4), "float32") * np.array([1, -1, 1, -1], "float32")

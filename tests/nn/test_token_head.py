@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from harness import as_numpy, check_layer
+from tests.nn.harness import as_numpy, check_layer
 
 from kexue.errors import ConfigError
 from kexue.nn.heads import TokenClassifier

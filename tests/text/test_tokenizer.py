@@ -7,9 +7,9 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hard_texts import HARD_TEXTS
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.text.hard_texts import HARD_TEXTS
 
 from kexue.errors import ConfigError, DataError
 from kexue.text import Tokenizer, windows

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from hard_texts import HARD_TEXTS, random_text
+from tests.text.hard_texts import HARD_TEXTS, random_text
 
 from kexue.text.tokenizer import Tokenizer
 

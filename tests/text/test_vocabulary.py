@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hard_texts import HARD_TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.text.hard_texts import HARD_TEXTS
 
 from kexue.errors import ConfigError, DataError
 from kexue.text import Tokenizer, extend_vocabulary, simplify_vocabulary

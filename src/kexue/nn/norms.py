@@ -24,7 +24,8 @@ class _Norm(keras.layers.Layer):
         condition_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Nothing is rounded to the compute dtype before its use: inputs here, gain and bias in `build`.
+        super().__init__(autocast=False, **kwargs)
         if epsilon <= 0:
             raise ConfigError(f"epsilon must be positive. Received: epsilon={epsilon}")
         self.epsilon, self.scale, self.offset, self.condition_size = epsilon, scale, offset, condition_size
@@ -32,13 +33,16 @@ class _Norm(keras.layers.Layer):
 
     def build(self, x_shape: Any, condition_shape: Any = None) -> None:
         size = x_shape[-1]
-        self.gain = self.add_weight(shape=(size,), initializer="ones", name="gain") if self.scale else None
-        self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias") if self.offset else None
+
+        def weight(name: str, shape: tuple[int, ...], initializer: str) -> Any:
+            return self.add_weight(shape=shape, initializer=initializer, name=name, autocast=False)
+
+        self.gain = weight("gain", (size,), "ones") if self.scale else None
+        self.bias = weight("bias", (size,), "zeros") if self.offset else None
         self.gain_kernel = self.bias_kernel = None
         if self.condition_size is not None:
-            shape = (self.condition_size, size)
-            self.gain_kernel = self.add_weight(shape=shape, initializer="zeros", name="gain_kernel")
-            self.bias_kernel = self.add_weight(shape=shape, initializer="zeros", name="bias_kernel")
+            self.gain_kernel = weight("gain_kernel", (self.condition_size, size), "zeros")
+            self.bias_kernel = weight("bias_kernel", (self.condition_size, size), "zeros")
         self.built = True
 
     def _affine(self, x: Any, condition: Any) -> Any:
@@ -56,8 +60,8 @@ class _Norm(keras.layers.Layer):
             x = x * gain
         return x if bias is None else x + bias
 
-    def compute_output_shape(self, x_shape: Any, condition_shape: Any = None) -> Any:
-        return x_shape
+    def compute_output_spec(self, x: Any, condition: Any = None) -> Any:
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -86,11 +90,10 @@ class LayerNorm(_Norm):
     """
 
     def call(self, x: Any, condition: Any = None) -> Any:
-        dtype = x.dtype
         x = ops.cast(x, "float32")
         centred = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        return ops.cast(self._affine(centred * ops.rsqrt(variance + self.epsilon), condition), dtype)
+        return ops.cast(self._affine(centred * ops.rsqrt(variance + self.epsilon), condition), self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(package="kexue")
@@ -104,10 +107,9 @@ class RMSNorm(_Norm):
         super().__init__(epsilon=epsilon, scale=scale, offset=offset, **kwargs)
 
     def call(self, x: Any, condition: Any = None) -> Any:
-        dtype = x.dtype
         x = ops.cast(x, "float32")
         square = ops.mean(ops.square(x), axis=-1, keepdims=True)
-        return ops.cast(self._affine(x * ops.rsqrt(square + self.epsilon), condition), dtype)
+        return ops.cast(self._affine(x * ops.rsqrt(square + self.epsilon), condition), self.compute_dtype)
 
 
 def make_norm(kind: str, **kwargs: Any) -> LayerNorm | RMSNorm:

@@ -17,7 +17,7 @@ def mask_mod(mask: masks.Mask, length: int, **facts: Any) -> Callable[[Any, Any,
         **facts: ``segment_ids``, ``document_ids``, ``order`` and ``padding_mask`` as `Mask.dense` takes them; tensors.
     """
     padding = facts.pop("padding_mask", None)
-    if facts.get("document_ids") is not None and "document" not in mask.needs:
+    if facts.get("document_ids") is not None:
         mask = mask & masks.SameDocument()
     query, key = masks.tokens(mask, length, **facts)
 

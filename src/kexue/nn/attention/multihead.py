@@ -52,7 +52,8 @@ class MultiHeadAttention(keras.layers.Layer):
         initializer: float | dict[str, int] = 0.02,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Keras would cast the tables of positions to the compute dtype too; `call` casts ``x`` itself.
+        super().__init__(autocast=False, **kwargs)
         if heads < 1 or key_size < 1:
             raise ConfigError(f"heads and key_size must be positive. Received: heads={heads}, key_size={key_size}")
         if isinstance(scale, str) and scale != "sqrt":
@@ -82,6 +83,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.built = True
 
     def call(self, x: Any, attention_mask: Any = None, tables: Any = (), training: bool | None = None) -> Any:
+        x = ops.cast(x, self.compute_dtype)
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
         # Tokens as rows of one matrix: XLA makes better gradients of two-dimensional products.
         fused = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), self.qkv_kernel)  # (B L, H (2 K + V))

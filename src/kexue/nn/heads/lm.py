@@ -1,5 +1,6 @@
 """Vocabulary logits from hidden states."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -43,14 +44,14 @@ class LanguageModelHead(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # In a tuple, so that Keras does not count the table as a part of this layer.
-        self._shared = (embedding,)
+        # Behind an object that Keras does not look into: the table is not a part of this layer.
+        self._shared = SimpleNamespace(embedding=embedding)
         self.transform, self.project, self.activation = transform, project, activation
         self.dense_bias, self.use_bias, self.tied, self.initializer = dense_bias, bias, tied, initializer
         self.norm = make_norm(norm, name="norm", dtype=self.dtype_policy, **(norm_options or {})) if transform else None
 
     def build(self, input_shape: Any) -> None:
-        table = self._shared[0]
+        table = self._shared.embedding
         size = input_shape[-1]
         self.dense_kernel = self.dense_offset = self.logits_bias = self.output_table = None
         if self.transform or self.project:
@@ -73,10 +74,10 @@ class LanguageModelHead(keras.layers.Layer):
             x = x if self.dense_offset is None else x + self.dense_offset
         if self.norm is not None:
             x = self.norm(activations.get(self.activation)(x))
-        table = self._shared[0].table if self.output_table is None else self.output_table
+        table = self._shared.embedding.table if self.output_table is None else self.output_table
         logits = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))  # (B, L, V)
         logits = ops.cast(logits, "float32")
         return logits if self.logits_bias is None else logits + ops.cast(self.logits_bias, "float32")
 
     def compute_output_spec(self, x: Any) -> Any:
-        return keras.KerasTensor((*x.shape[:-1], self._shared[0].vocabulary_size), dtype="float32")
+        return keras.KerasTensor((*x.shape[:-1], self._shared.embedding.vocabulary_size), dtype="float32")
