@@ -55,10 +55,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=1343)
     options = parser.parse_args()
-    import kexue  # noqa: F401  chooses the backend
     import torch
     from transformers import pipeline
 
+    import kexue  # noqa: F401  chooses the backend
     from kexue.checkpoints import open_checkpoint
     from kexue.tasks import NER
     from kexue.text import read_entities

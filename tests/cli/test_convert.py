@@ -23,10 +23,10 @@ def same(a, b):
         assert array.tobytes() == b[name].tobytes(), name
 
 
-def test_round_trip_keeps_every_byte(kexue, checkpoint, tmp_path):
+def test_round_trip_keeps_every_byte(command, checkpoint, tmp_path):
     source = checkpoint
     for format in ("kexue", "tf", "hf"):
-        result = kexue("convert", source, tmp_path / format, "--to", format)
+        result = command("convert", source, tmp_path / format, "--to", format)
         assert result.exit_code == 0, result.output
         assert "lm" in result.stderr
         assert "nsp" in result.stderr
@@ -42,11 +42,11 @@ def test_round_trip_keeps_every_byte(kexue, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("heads", [(), ("pooler",), ("lm",)])
-def test_only_heads_in_the_source_are_written(kexue, checkpoint, tmp_path, heads):
+def test_only_heads_in_the_source_are_written(command, checkpoint, tmp_path, heads):
     from kexue.models import Transformer
 
     Transformer.from_pretrained(checkpoint, head=heads).save_pretrained(tmp_path / "a", "tf")
-    result = kexue("convert", tmp_path / "a", tmp_path / "b", "--to", "hf")
+    result = command("convert", tmp_path / "a", tmp_path / "b", "--to", "hf")
     assert result.exit_code == 0, result.output
     names = set(tensors(tmp_path / "b"))
     assert any("pooler" in name for name in names) == ("pooler" in heads)
@@ -55,11 +55,11 @@ def test_only_heads_in_the_source_are_written(kexue, checkpoint, tmp_path, heads
     assert "no tokenizer" in result.stderr
 
 
-def test_transformers_loads_what_was_converted(kexue, checkpoint, tmp_path):
+def test_transformers_loads_what_was_converted(command, checkpoint, tmp_path):
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
-    kexue("convert", checkpoint, tmp_path / "tf", "--to", "tf")
-    kexue("convert", tmp_path / "tf", tmp_path / "hf", "--to", "hf")
+    command("convert", checkpoint, tmp_path / "tf", "--to", "tf")
+    command("convert", tmp_path / "tf", tmp_path / "hf", "--to", "hf")
     ids = torch.tensor([[2, 5, 6, 7, 3]])
     with torch.no_grad():
         a, b = (transformers.BertForPreTraining.from_pretrained(f)(ids) for f in (checkpoint, tmp_path / "hf"))
@@ -67,13 +67,13 @@ def test_transformers_loads_what_was_converted(kexue, checkpoint, tmp_path):
     np.testing.assert_array_equal(a.seq_relationship_logits, b.seq_relationship_logits)
 
 
-def test_refuses_to_overwrite(kexue, mistake, checkpoint, tmp_path):
+def test_refuses_to_overwrite(command, mistake, checkpoint, tmp_path):
     target = tmp_path / "out"
     target.mkdir()
     (target / "notes.txt").write_text("mine")
     assert "not empty" in mistake("convert", checkpoint, target, "--to", "kexue")
     assert sorted(p.name for p in target.iterdir()) == ["notes.txt"]
-    assert kexue("convert", checkpoint, target, "--to", "kexue", "--force").exit_code == 0
+    assert command("convert", checkpoint, target, "--to", "kexue", "--force").exit_code == 0
     assert (target / "notes.txt").read_text() == "mine"
     assert (target / "model.safetensors").exists()
     assert "is a file" in mistake("convert", checkpoint, target / "notes.txt", "--to", "kexue", "--force")

@@ -5,8 +5,6 @@ import pytest
 from keras import ops
 from tests.models.tiny import CONFIGS, LENGTH, ROWS, batch, hidden, shared
 
-from kexue.nn.masks import dense_mask
-
 # Models whose attention looks at neighbours by their place in the row, or whose positions count it.
 each = pytest.mark.parametrize("name", CONFIGS)
 TIGHT = {"rtol": 1e-4, "atol": 2e-5}
@@ -40,7 +38,7 @@ def test_padding_length_does_not_matter(name):
 
 def visible(model, data):
     facts = {n: data[n] for n in ("segment_ids", "order", "padding_mask", "document_ids") if n in data}
-    out = dense_mask(model.mask, data["token_ids"].shape[1], **facts)
+    out = model.mask.dense(data["token_ids"].shape[1], **facts)
     shape = (len(data["token_ids"]), *out.shape[2:])
     return np.broadcast_to(ops.convert_to_numpy(out)[:, 0], shape)
 

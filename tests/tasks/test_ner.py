@@ -1,5 +1,6 @@
 """`NER` from training to prediction."""
 
+import itertools
 import json
 
 import keras
@@ -37,8 +38,8 @@ def test_nested_and_flat(learnt, head):
     ner = learnt(head)
     texts = [e["text"] for e in sentences(40, 3)]
     nested, flat = ner.predict(texts), ner.predict(texts, flat=True)
-    assert any(a["end"] > b["start"] for found in nested for a, b in zip(found, found[1:], strict=False))
-    assert not any(a["end"] > b["start"] for found in flat for a, b in zip(found, found[1:], strict=False))
+    assert any(a["end"] > b["start"] for found in nested for a, b in itertools.pairwise(found))
+    assert not any(a["end"] > b["start"] for found in flat for a, b in itertools.pairwise(found))
     for one, other in zip(nested, flat, strict=True):
         assert all(entity in one for entity in other)
         if one:
@@ -114,7 +115,10 @@ def test_long_texts_are_read_through_windows(learnt, head):
     found = set(places([ner.predict(text)])[0])
     right = len(found & set(expected))
     assert 2 * right / (len(found) + len(expected)) > 0.95
-    assert ner.evaluate([{"text": text, "entities": [dict(start=s, end=e, label=k) for s, e, k in expected]}]).f1 > 0.95
+    assert (
+        ner.evaluate([{"text": text, "entities": [{"start": s, "end": e, "label": k} for s, e, k in expected]}]).f1
+        > 0.95
+    )
 
 
 def test_training_on_long_texts():
@@ -144,7 +148,7 @@ def test_empty_texts(learnt, head):
 def test_no_entities_at_all():
     ner = new()
     train = [{"text": "我有人和你", "entities": []}] * 20
-    history = ner.fit(train, train, epochs=20, learning_rate=1e-2, verbose=0)
+    history = ner.fit(train, train, epochs=60, learning_rate=1e-2, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     assert history.history["val_f1"][-1] == 0.0
     assert ner.predict("我有人和你") == []
@@ -241,7 +245,7 @@ def test_best_epoch_is_kept():
     history = ner.fit(train, valid, epochs=6, learning_rate=1e-2, verbose=0)
     f1 = history.history["val_f1"]
     assert len(f1) == len(history.history["loss"]) == 6
-    assert ner.best_epoch == int(np.argmax(f1))
+    assert ner.best_epoch == max(i for i, value in enumerate(f1) if value == max(f1))
     assert ner.evaluate(valid).f1 == pytest.approx(max(f1))
 
 
@@ -250,7 +254,7 @@ def test_the_weights_of_an_early_best_epoch_come_back():
 
     class Judge(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            logs["val_f1"] = [0.1, 0.9, 0.5, 0.9][epoch]
+            logs["val_f1"] = [0.9, 0.9, 0.5, 0.8][epoch]
             seen.append([np.array(w) for w in self.model.get_weights()])
 
     best = BestWeights("val_f1")

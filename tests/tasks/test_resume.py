@@ -35,8 +35,8 @@ history = ner.fit(
     data, data[:10], epochs=3, batch_size=8, learning_rate=1e-2, seed=5, verbose=0,
     resume=sys.argv[1] or None, save_every=2, callbacks=[Die()],
 )
-np.savez(sys.argv[2], *ner.model.get_weights(), history=np.asarray([history.history[k] for k in sorted(history.history)]),
-         best=ner.best_epoch, steps=Die.steps)
+logs = np.asarray([history.history[key] for key in sorted(history.history)])
+np.savez(sys.argv[2], *ner.model.get_weights(), history=logs, best=ner.best_epoch, steps=Die.steps)
 """
 
 

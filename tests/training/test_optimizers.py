@@ -11,17 +11,6 @@ SHAPES = {"body/kernel": (3, 2), "body/bias": (2,), "head/kernel": (2, 2), "froz
 RULES = [("^head/", 10.0), ("^frozen/", 0.0)]
 
 
-class Named(keras.layers.Layer):
-    """Variables with given paths."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.kernels = None
-
-    def build(self, shape):
-        self.built = True
-
-
 def variables():
     rng = np.random.default_rng(0)
     made = []
@@ -38,7 +27,8 @@ def gradients(steps):
     return [[rng.normal(size=shape).astype("float32") for shape in SHAPES.values()] for _ in range(steps)]
 
 
-def by_hand(rates, decay, steps=4, b1=0.9, b2=0.999, epsilon=1e-7):
+def by_hand(rates, decay, steps=4):
+    b1, b2, epsilon = 0.9, 0.999, 1e-7
     values = [keras.ops.convert_to_numpy(v.value).astype("float64") for v in variables()]
     m = [np.zeros_like(v) for v in values]
     s = [np.zeros_like(v) for v in values]

@@ -101,14 +101,14 @@ def _warnings_as_lines() -> Iterator[None]:
     show = warnings.showwarning
     own = str(Path(__file__).parents[1])
 
-    def line(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
-        if filename.startswith(own):
-            warn(message)
+    def line(*arguments: Any) -> None:  # message, category, file name, line number, file, line
+        if arguments[2].startswith(own):
+            warn(arguments[0])
         else:
-            show(message, category, filename, *rest)
+            show(*arguments)
 
     with warnings.catch_warnings():
-        warnings.showwarning = line
+        warnings.showwarning = line  # type: ignore[assignment]
         yield
 
 

@@ -12,10 +12,10 @@ __all__ = ["show"]
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "bright_green")
 
 
-def show(text: str, entities: Sequence[dict[str, Any]], console: Console | None = None) -> None:
+def show(text: str, entities: Sequence[dict[str, Any]], labels: Sequence[str], console: Console | None = None) -> None:
     """Print the text with its entities coloured by label, inner ones underlined, and a line for each entity."""
     console = console or Console(highlight=False)
-    colours = _colours(entities)
+    colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     line = Text(text)
     ordered = sorted(entities, key=lambda entity: (entity["start"], -entity["end"]))
     for entity in ordered:
@@ -36,11 +36,3 @@ def show(text: str, entities: Sequence[dict[str, Any]], console: Console | None 
         console.print(row, soft_wrap=True)
     if not ordered:
         console.print("  no entities", style="dim")
-
-
-def _colours(entities: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The same colour for the same label in every text, whatever else is in it."""
-    return {
-        entity["label"]: _COLOURS[sum(entity["label"].encode("utf-8", "replace")) % len(_COLOURS)]
-        for entity in entities
-    }

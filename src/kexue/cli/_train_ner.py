@@ -173,7 +173,7 @@ def _describe(name: str, examples: Examples) -> None:
     if not examples:
         return
     counts = statistics(examples)
-    nested = f", {counts['nested']:.0%} of them overlapping" if counts["nested"] else ""
+    nested = f", {counts['nested']:.1%} of them overlapping" if counts["nested"] else ""
     note(f"{name}: {counts['examples']:,} examples, {counts['entities']:,} entities{nested}")
 
 
@@ -210,7 +210,7 @@ def _build(settings: Settings, train: Examples, labels: list[str]) -> tuple[NER,
         note(f"tokenizer: {path.parent}, {len(tokenizer):,} tokens")
     if tokenizer is None:
         tokenizer = character_vocabulary(example["text"] for example in train)
-        note(f"vocabulary: {len(tokenizer):,} characters of the training data")
+        note(f"vocabulary: {len(tokenizer):,} tokens, the characters of the training data")
     if named:
         config = sized(settings.model, len(tokenizer), settings.max_length)
     else:

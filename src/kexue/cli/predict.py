@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -51,7 +52,7 @@ def predict(
         from kexue.cli._highlight import show
 
         for record in records:
-            show(record["text"], record["entities"])
+            show(record["text"], record["entities"], task.labels)
 
 
 def _source(texts: list[str], file: Path | None) -> Iterator[str]:
@@ -77,13 +78,14 @@ def _source(texts: list[str], file: Path | None) -> Iterator[str]:
 
 def _lines(name: str, stream: BinaryIO) -> Iterator[str]:
     """Lines without their ends; only ``\\n`` and ``\\r\\n`` end a line."""
-    for number, line in enumerate(stream, 1):
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901
-        try:
-            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-        except UnicodeDecodeError:
-            raise DataError(f"{name}:{number}: not valid UTF-8. Convert the file to UTF-8") from None
+    with nullcontext(stream) if stream is sys.stdin.buffer else stream:
+        for number, line in enumerate(stream, 1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901
+            try:
+                yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+            except UnicodeDecodeError:
+                raise DataError(f"{name}:{number}: not valid UTF-8. Convert the file to UTF-8") from None
 
 
 def _records(

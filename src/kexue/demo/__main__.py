@@ -8,7 +8,7 @@ import typer
 
 from kexue.cli._common import guarded, note, start_keras
 
-TEXT = "青阳市气象局发布暴雨橙色预警，预计今天夜间临河、石泉、云溪和白沙有雷阵雨，青阳至临河高铁限速120公里/小时。"
+TEXT = "梅阳市气象局发布暴雨橙色预警，预计今天夜间松岗、泉春、白川和洛平有雷阵雨，湘城至凤阴高铁限速运行。"
 
 
 @guarded
@@ -19,7 +19,7 @@ def demo(
         str | None,
         typer.Option(help="Comma-separated, of those in the table; all by default.", show_default=False),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    epochs: Annotated[int, typer.Option(min=1)] = 3,
     sentences: Annotated[int, typer.Option(min=10, help="Training sentences.")] = 2500,
     output: Annotated[Path, typer.Option(help="Folder for the picture and the trained task.")] = Path("demo-output"),
     seed: int = 0,
@@ -51,7 +51,7 @@ def demo(
             typer.echo(line)
     typer.echo(f"\nPrediction by {best.head}, saved in {output / 'task'}:\n")
     for line in text or [TEXT]:
-        show(line, best.task.predict(line))
+        show(line, best.task.predict(line), best.task.labels)
     typer.echo(f"\nMore: kexue predict {output / 'task'} TEXT")
 
 

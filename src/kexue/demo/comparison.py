@@ -1,7 +1,7 @@
 """Training and scoring one head, the same way for each."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,9 @@ def encoder_config(vocabulary_size: int) -> TransformerConfig:
     )
 
 
-def compare(head: str, data: dict[Any, Examples], *, epochs: int, seed: int, callbacks: Sequence[Any] = ()) -> Result:
+def compare(
+    head: str, data: Mapping[Any, Examples], *, epochs: int, seed: int, callbacks: Sequence[Any] = ()
+) -> Result:
     """Train one head from random weights and score it."""
     tokenizer = Tokenizer.from_vocab(notices.vocabulary(), lowercase=False)
     task = NER.from_pretrained(

@@ -97,7 +97,7 @@ def draw(
     text: dict[str, Any] = {} if font is None else {"fontproperties": FontProperties(fname=font)}
     below = np.tril(np.ones((n, n), bool), -1)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    image = None
+    image: Any = None
     for axis, label in zip(axes, drawn, strict=False):
         values = np.ma.masked_array(np.clip(scores[list(labels).index(label)], -_CLIP, _CLIP), below)
         image = axis.imshow(values, cmap="magma_r", vmin=-_CLIP, vmax=_CLIP, interpolation="nearest")

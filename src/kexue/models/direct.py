@@ -1,6 +1,6 @@
 """Calling a functional model directly, with a dict that may lack the optional inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -8,7 +8,7 @@ from keras import tree
 
 from kexue.errors import ConfigError
 
-__all__ = ["DirectCall"]
+__all__ = ["DirectCall", "jax_forward"]
 
 
 class DirectCall:
@@ -57,20 +57,29 @@ class DirectCall:
         return {name: inputs.get(name) for name in known}
 
     def _compiled(self, inputs: dict[str, Any]) -> Any:
-        import jax
-
         function = getattr(self, "_direct_function", None)
         if function is None:
-
-            def forward(trainable: Any, rest: Any, inputs: Any) -> Any:
-                return self.stateless_call(trainable, rest, inputs, training=False)[0]  # type: ignore[attr-defined]
-
-            function = jax.jit(forward)
+            function = jax_forward(self)
             object.__setattr__(self, "_direct_function", function)
-        trainable = [v.value for v in self.trainable_variables]  # type: ignore[attr-defined]
-        rest = [v.value for v in self.non_trainable_variables]  # type: ignore[attr-defined]
-        given = {n: None if v is None else keras.ops.convert_to_tensor(v, dtype=_dtype(n)) for n, v in inputs.items()}
-        return function(trainable, rest, given)
+        return function(
+            {n: None if v is None else keras.ops.convert_to_tensor(v, dtype=_dtype(n)) for n, v in inputs.items()}
+        )
+
+
+def jax_forward(model: keras.Model) -> Callable[[Any], Any]:
+    """``batch -> outputs`` outside training as one compiled function on JAX; weights are read at each call."""
+    import jax
+
+    @jax.jit
+    def run(trainable: Any, fixed: Any, batch: Any) -> Any:
+        return model.stateless_call(trainable, fixed, batch, training=False)[0]
+
+    def forward(batch: Any) -> Any:
+        trainable = [v.value for v in model.trainable_variables]
+        fixed = [v.value for v in model.non_trainable_variables]
+        return run(trainable, fixed, batch)
+
+    return forward
 
 
 def _dtype(name: str) -> str:

@@ -16,6 +16,10 @@ def _gelu_tanh(x: Any) -> Any:
 
 
 def _gelu_erf(x: Any) -> Any:
+    if keras.backend.backend() == "jax":
+        from kexue.nn.activations_jax import gelu
+
+        return gelu(x)
     return keras.activations.gelu(x, approximate=False)
 
 

@@ -32,7 +32,6 @@ __all__ = [
     "SameDocument",
     "Tokens",
     "Window",
-    "dense_mask",
     "get",
 ]
 
@@ -111,16 +110,25 @@ class Mask:
         Raises:
             ConfigError: a fact that the rule needs is missing, or no length can be told.
         """
-        return dense_mask(
-            self,
+        for given in (padding_mask, document_ids, segment_ids):
+            length = ops.shape(given)[-1] if length is None and given is not None else length
+        if length is None:
+            raise ConfigError("give length, or one of padding_mask, document_ids and segment_ids to take it from.")
+        # Also where the rule speaks of documents itself: "SameDocument() | Causal()" must not see another document.
+        whole = self if document_ids is None else self & SameDocument()
+        q, k = tokens(
+            whole,
             length,
             query_length=query_length,
             query_offset=query_offset,
             segment_ids=segment_ids,
             document_ids=document_ids,
             order=order,
-            padding_mask=padding_mask,
         )
+        visible = whole.rule(_expand(q, -1), _expand(k, -2))
+        if padding_mask is not None:
+            visible = visible & ops.cast(padding_mask, "bool")[:, None, :]
+        return visible[:, None]
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that rebuild the rule."""
@@ -394,39 +402,6 @@ def _leaves(mask: Mask) -> list[Mask]:
     if isinstance(mask, _Combined):
         return _leaves(mask.left) + _leaves(mask.right)
     return _leaves(mask.inner) if isinstance(mask, _Inverted) else [mask]
-
-
-def dense_mask(
-    mask: Mask,
-    length: int | None = None,
-    *,
-    query_length: int | None = None,
-    query_offset: Any = 0,
-    segment_ids: Any = None,
-    document_ids: Any = None,
-    order: Any = None,
-    padding_mask: Any = None,
-) -> Any:
-    """See `Mask.dense`."""
-    for given in (padding_mask, document_ids, segment_ids):
-        length = ops.shape(given)[-1] if length is None and given is not None else length
-    if length is None:
-        raise ConfigError("give length, or one of padding_mask, document_ids and segment_ids to take it from.")
-    # Also where the rule speaks of documents itself: "SameDocument() | Causal()" must not see another document.
-    whole = mask if document_ids is None else mask & SameDocument()
-    q, k = tokens(
-        whole,
-        length,
-        query_length=query_length,
-        query_offset=query_offset,
-        segment_ids=segment_ids,
-        document_ids=document_ids,
-        order=order,
-    )
-    visible = whole.rule(_expand(q, -1), _expand(k, -2))
-    if padding_mask is not None:
-        visible = visible & ops.cast(padding_mask, "bool")[:, None, :]
-    return visible[:, None]
 
 
 def _expand(side: Tokens, axis: int) -> Tokens:

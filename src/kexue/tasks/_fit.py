@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from kexue.errors import ConfigError, DataError
+from kexue.nn.heads import CRF
 from kexue.nn.metrics import span_scores
 from kexue.tasks._recognise import recognise
 from kexue.tasks._rows import Batches, Row, digest, training_rows
@@ -100,6 +101,8 @@ class Training:
             _check_numbers(steps_per_epoch=steps_per_epoch)
         rows = _rows(self, train)
         judge = None if valid is None else _Validation(self, valid, batch_size)
+        # The scan of Keras on TensorFlow needs a length known beforehand, and its gradient is beyond XLA.
+        scans = keras.backend.backend() == "tensorflow" and isinstance(self._head.layer, CRF)
         batches = Batches(
             rows,
             self._head,
@@ -109,6 +112,7 @@ class Training:
             seed=seed,
             steps=steps_per_epoch,
             negative_share=negative_share,
+            one_length=scans,
         )
         head_rate = _default(head_learning_rate, max(learning_rate, min(10 * learning_rate, 1e-3)))
         chain_rate = _default(transition_learning_rate, max(head_rate, min(1000 * learning_rate, 1e-2)))
@@ -125,7 +129,7 @@ class Training:
             gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None,
         )
         model = self.model
-        model.compile(optimizer=optimizer, loss=self._head.loss(), jit_compile=jit_compile)
+        model.compile(optimizer=optimizer, loss=self._head.loss(), jit_compile=False if scans else jit_compile)
         best = BestWeights("val_f1") if judge is not None else None
         state = None
         if resume is not None:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kexue.models.direct import jax_forward
+
 __all__ = ["compiled_forward", "rows_for"]
 
 Forward = Callable[[dict[str, np.ndarray]], Any]
@@ -18,18 +20,7 @@ def compiled_forward(model: keras.Model) -> Forward:
     """
     backend = keras.backend.backend()
     if backend == "jax":
-        import jax
-
-        @jax.jit
-        def run(trainable: Any, fixed: Any, batch: Any) -> Any:
-            return model.stateless_call(trainable, fixed, batch, training=False)[0]
-
-        def forward(batch: dict[str, np.ndarray]) -> Any:
-            trainable = [v.value for v in model.trainable_variables]
-            fixed = [v.value for v in model.non_trainable_variables]
-            return run(trainable, fixed, batch)
-
-        return forward
+        return jax_forward(model)
     if backend == "tensorflow":
         import tensorflow as tf
 

@@ -83,6 +83,7 @@ class Batches(keras.utils.PyDataset):
         seed: of the order.
         steps: batches in an epoch; None: one pass.
         negative_share: greatest share of rows without entities in a pass; which ones is drawn anew for each pass.
+        one_length: give all batches the length of the longest.
     """
 
     def __init__(
@@ -96,10 +97,14 @@ class Batches(keras.utils.PyDataset):
         seed: int,
         steps: int | None = None,
         negative_share: float | None = None,
+        one_length: bool = False,
     ) -> None:
         super().__init__()
         self.rows, self.head, self.batch_size, self.pad_id, self.seed = rows, head, batch_size, pad_id, seed
         self.lengths = np.asarray([min(bucket_length(len(row.token_ids)), max_length) for row in rows])
+        self.one_length = one_length
+        if one_length:
+            self.lengths[:] = self.lengths.max()
         empty = np.asarray([not len(row.spans) for row in rows], bool)
         self.positive, self.negative = np.flatnonzero(~empty), np.flatnonzero(empty)
         self.negatives = len(self.negative)
@@ -164,7 +169,8 @@ class Batches(keras.utils.PyDataset):
         import tensorflow as tf
 
         inputs, targets = self[0]
-        spec = {name: tf.TensorSpec((self.batch_size, None), value.dtype) for name, value in inputs.items()}
-        dynamic = [self.batch_size, *[None] * (targets.ndim - 1)]
-        dynamic[1 : 1 + len(self.head.fixed_target_axes)] = self.head.fixed_target_axes
-        return spec, tf.TensorSpec(dynamic, targets.dtype)
+        length = int(self.lengths.max()) if self.one_length else None
+        spec = {name: tf.TensorSpec((self.batch_size, length), value.dtype) for name, value in inputs.items()}
+        shape = list(targets.shape) if self.one_length else [self.batch_size, *[None] * (targets.ndim - 1)]
+        shape[1 : 1 + len(self.head.fixed_target_axes)] = self.head.fixed_target_axes
+        return spec, tf.TensorSpec(shape, targets.dtype)

@@ -13,7 +13,8 @@ class BestWeights(keras.callbacks.Callback):
 
     Args:
         monitor: name in the logs; an earlier callback may have put it there.
-        mode: whether large or small is good. Of equal values the earliest epoch counts.
+        mode: whether large or small is good. Of equal values the latest epoch counts: it has learnt more, and a score
+            that stays at 0 must not keep the weights of the first epoch.
     """
 
     def __init__(self, monitor: str = "val_f1", mode: Literal["max", "min"] = "max") -> None:
@@ -28,7 +29,7 @@ class BestWeights(keras.callbacks.Callback):
         value = (logs or {}).get(self.monitor)
         if value is None or np.isnan(value):
             return
-        if self.value is None or (value > self.value if self.mode == "max" else value < self.value):
+        if self.value is None or (value >= self.value if self.mode == "max" else value <= self.value):
             self.epoch, self.value = epoch, float(value)
             self.weights = [np.array(keras.ops.convert_to_numpy(v.value)) for v in self.model.weights]
 

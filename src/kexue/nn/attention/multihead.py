@@ -83,7 +83,8 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def call(self, x: Any, attention_mask: Any = None, tables: Any = (), training: bool | None = None) -> Any:
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
-        fused = ops.matmul(x, self.qkv_kernel)  # (B, L, H (2 K + V))
+        # Tokens as rows of one matrix: XLA makes better gradients of two-dimensional products.
+        fused = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), self.qkv_kernel)  # (B L, H (2 K + V))
         if self.qkv_bias is not None:
             fused = fused + self.qkv_bias
         keys = self.heads * self.key_size
@@ -107,8 +108,9 @@ class MultiHeadAttention(keras.layers.Layer):
             dropout=self.dropout if training else 0.0,
             seed=self.seed_generator,
         )  # (B, L, H, V)
-        out = ops.matmul(ops.reshape(context, (batch, length, self.heads * self.value_size)), self.output_kernel)
-        return out if self.output_bias is None else out + self.output_bias
+        out = ops.matmul(ops.reshape(context, (-1, self.heads * self.value_size)), self.output_kernel)
+        out = out if self.output_bias is None else out + self.output_bias
+        return ops.reshape(out, (batch, length, x.shape[-1]))
 
     def compute_output_spec(self, x: Any, *_: Any, **__: Any) -> Any:
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)

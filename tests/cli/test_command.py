@@ -1,0 +1,110 @@
+"""The command as a whole: light import, version, help, exit codes, errors as one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kexue
+from kexue.errors import DataError
+
+HEAVY = {"keras", "jax", "torch", "tensorflow", "numpy", "tokenizers", "safetensors", "matplotlib"}
+
+
+def run(*arguments, stdin=None, **changes):
+    """A process of its own."""
+    env = dict(os.environ) | {"PYTHONPATH": str(Path(kexue.__file__).parents[1])} | changes
+    command = [sys.executable, "-m", "kexue.cli", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, env=env, check=False)
+
+
+@pytest.mark.parametrize("module", ["kexue.cli", "kexue.cli.__main__", "kexue.demo.__main__"])
+def test_nothing_heavy_is_imported(module):
+    code = f"import sys, {module}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    env = dict(os.environ) | {"PYTHONPATH": str(Path(kexue.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_imports_nothing_heavy_either():
+    code = (
+        "import sys\nfrom kexue.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    env = dict(os.environ) | {"PYTHONPATH": str(Path(kexue.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_version_and_help(command):
+    assert command("--version").stdout == f"kexue {kexue.__version__}\n"
+    for name in ("train ner", "evaluate", "predict", "convert", "inspect"):
+        result = command(*name.split(), "--help")
+        assert result.exit_code == 0
+        assert "Example" in result.stdout
+
+
+def test_usage_errors_exit_2(command):
+    for arguments in (["frobnicate"], ["inspect"], ["convert", "a", "b"], ["convert", "a", "b", "--to", "onnx"]):
+        result = command(*arguments)
+        assert result.exit_code == 2, arguments
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
+
+
+def test_a_process_ends_with_one_line(tmp_path):
+    done = run("inspect", tmp_path / "none")
+    assert done.returncode == 2
+    assert done.stdout == b""
+    line = done.stderr.decode().strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    assert b"Traceback" not in done.stderr
+    done = run("inspect", tmp_path / "none", KEXUE_DEBUG="1")
+    assert done.returncode == 1
+    assert b"Traceback" in done.stderr
+    assert b"CheckpointError" in done.stderr
+
+
+def test_an_unknown_backend_is_a_mistake(tmp_path):
+    done = run("inspect", tmp_path, KERAS_BACKEND="abacus")
+    assert done.returncode == 2
+    assert b"abacus" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def guarded_exit(error):
+    import typer
+
+    from kexue.cli._common import guarded
+
+    @guarded
+    def command():
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    return caught.value.exit_code
+
+
+def test_exit_codes(capsys):
+    assert guarded_exit(DataError("line 1\n  of two")) == 2
+    assert capsys.readouterr().err == "Error: line 1 of two\n"
+    assert guarded_exit(PermissionError(13, "Permission denied", "x.json")) == 2
+    assert capsys.readouterr().err == "Error: x.json: Permission denied\n"
+    assert guarded_exit(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "Error: interrupted.\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), ValueError("a defect"), OSError(5, "I/O error")])
+def test_defects_are_not_hidden(error):
+    from kexue.cli._common import guarded
+
+    @guarded
+    def command():
+        raise error
+
+    with pytest.raises(type(error)):
+        command()
