@@ -233,6 +233,17 @@ def test_changes_on_the_way(folder):
     assert full.config.position == "learned"
 
 
+@pytest.mark.parametrize("format", ["kexue", "hf", "tf"])
+def test_a_condition_is_added_to_any_format(tmp_path, format):
+    """Its weights are in no checkpoint and start at zero: the model is reproduced exactly."""
+    model = shared("bert")
+    model.save_pretrained(tmp_path, format=format)
+    again = Transformer.from_pretrained(tmp_path, condition_size=4)
+    data = batch(model)
+    conditions = np.random.default_rng(0).normal(size=(len(data["token_ids"]), 4)).astype("float32")
+    np.testing.assert_allclose(hidden(again, {**data, "condition": conditions}), hidden(model, data), atol=1e-6)
+
+
 def test_dtype(folder):
     model = Transformer.from_pretrained(folder, dtype="mixed_bfloat16")
     assert "bfloat16" in str(model(batch(model))["sequence_output"].dtype)

@@ -100,11 +100,11 @@ class Transformer(DirectCall, keras.Model):
         if len(shape) != 2:
             raise ConfigError(f"token_ids must be of shape (batch, length). Received: shape {shape}")
         for name, other in shapes.items():
-            same = len(other) == 2 and other[0] in (1, shape[0], None) and other[1] in (shape[1], None)
-            if name != "condition" and not same and None not in shape:
+            fits = len(other) == 2 and (other[0] == 1 or _agree(other[0], shape[0])) and _agree(other[1], shape[1])
+            if name != "condition" and not fits:
                 raise ConfigError(f"{name} must have the shape of token_ids, {shape}. Received: shape {other}")
         free = inputs.get("position_ids") is None and inputs.get("document_ids") is None
-        if free and self.max_tokens is not None and shape[1] is not None and shape[1] > self.max_tokens:
+        if free and self.max_tokens is not None and isinstance(shape[1], int) and shape[1] > self.max_tokens:
             raise ConfigError(
                 f"the sequence has {shape[1]} tokens, but the model's positions end at {self.max_tokens}. Shorten it "
                 "(max_length of the tokenizer, windows) or continue the positions with position='hierarchical'."
@@ -179,6 +179,11 @@ class Transformer(DirectCall, keras.Model):
         from kexue.models.saving import save
 
         save(self, path, format, tokenizer=tokenizer)
+
+
+def _agree(a: Any, b: Any) -> bool:
+    """Sizes of an axis are equal, or one is not known yet (None, or a symbol while a model is exported)."""
+    return a == b or not (isinstance(a, int) and isinstance(b, int))
 
 
 def _heads(head: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def rotate(x: Any, cos: Any, sin: Any, layout: RotaryLayout = "interleaved") -> 
         The rotated ``x``, computed in float32 and cast back to the dtype of ``x``.
     """
     dtype = x.dtype
-    x = ops.cast(x, "float32")
+    x, cos, sin = (ops.cast(t, "float32") for t in (x, cos, sin))  # TensorFlow refuses to mix dtypes
     if layout == "half":
         a, b = ops.split(x, 2, axis=-1)
         out = ops.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

@@ -1,0 +1,130 @@
+"""Every configuration against one NumPy forward pass in float64, written from the configuration's description."""
+
+import math
+
+import numpy as np
+import pytest
+from keras import ops
+from tests.models.tiny import CONFIGS, batch, build, numpy, run
+
+from kexue.models.weights import named_weights
+
+ACTIVATIONS = {
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+class Reference:
+    """One row of a batch through the model whose weights are ``w``, by our names."""
+
+    def __init__(self, model):
+        self.c, self.mask = model.config, model.mask
+        self.w = {name: numpy(v.value).astype("float64") for name, v in named_weights(model).items()}
+
+    def get(self, name, default=0.0):
+        return self.w.get(name, default)
+
+    def norm(self, name, x, condition):
+        if self.c.norm == "layer":
+            x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt((x**2).mean(-1, keepdims=True) + self.c.norm_epsilon)
+        gain, bias = self.get(f"{name}/gain", 1.0), self.get(f"{name}/bias")
+        if condition is not None and f"{name}/gain_kernel" in self.w:
+            gain = gain + condition @ self.w[f"{name}/gain_kernel"]
+            bias = bias + condition @ self.w[f"{name}/bias_kernel"]
+        return x * gain + bias
+
+    def positions(self, length):
+        table, c = self.w["position_embedding/table"][self.c.position_offset :], self.c
+        if c.position == "learned":
+            return table[:length]
+        n, a = len(table), c.hierarchical_alpha
+        u = (table - a * table[0]) / (1 - a)
+        return np.array([a * u[t // n] + (1 - a) * u[t % n] for t in range(length)])
+
+    def rotate(self, x):
+        d = x.shape[-1]
+        turn = np.exp(1j * np.arange(len(x))[:, None, None] * self.c.rotary_base ** (-2 * np.arange(d // 2) / d))
+        if self.c.rotary_layout == "half":
+            z = (x[..., : d // 2] + 1j * x[..., d // 2 :]) * turn
+            return np.concatenate([z.real, z.imag], -1)
+        z = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
+        return np.stack([z.real, z.imag], -1).reshape(x.shape)
+
+    def attention(self, name, x, visible):
+        c, h = self.c, self.c.num_heads
+        fused = x @ self.w[f"{name}/qkv_kernel"] + self.get(f"{name}/qkv_bias")
+        q, k, v = np.split(fused, [h * c.key_dim, 2 * h * c.key_dim], axis=-1)
+        q, k, v = q.reshape(len(x), h, -1), k.reshape(len(x), h, -1), v.reshape(len(x), h, -1)
+        if c.position == "rotary":
+            q, k = self.rotate(q), self.rotate(k)
+            v = self.rotate(v) if c.rotary_values else v
+        out = np.zeros((len(x), h, c.value_dim))
+        for i, head in np.ndindex(len(x), h):
+            seen = np.flatnonzero(visible[i])
+            if len(seen):
+                e = np.exp((s := k[seen, head] @ q[i, head] / math.sqrt(c.key_dim)) - s.max())
+                out[i, head] = e / e.sum() @ v[seen, head]
+        return out.reshape(len(x), -1) @ self.w[f"{name}/output_kernel"] + self.get(f"{name}/output_bias")
+
+    def feedforward(self, name, x):
+        act = ACTIVATIONS[self.c.activation]
+        up = x @ self.w[f"{name}/up_kernel"] + self.get(f"{name}/up_bias")
+        if self.c.gated:
+            size = self.c.intermediate_size
+            up = act(up[:, :size]) * up[:, size:]
+        else:
+            up = act(up)
+        return up @ self.w[f"{name}/down_kernel"] + self.get(f"{name}/down_bias")
+
+    def __call__(self, row, visible):
+        c, condition = self.c, row.get("condition")
+        x = self.w["token_embedding/table"][row["token_ids"]]
+        if c.num_segments:
+            x = x + self.w["segment_embedding/table"][row["segment_ids"]]
+        if c.position in ("learned", "hierarchical"):
+            x = x + self.positions(len(x))
+        x = self.norm("embedding_norm", x, condition) if c.embedding_norm else x
+        if c.embedding_dim != c.hidden_size:
+            x = x @ self.w["embedding_projection/kernel"] + self.get("embedding_projection/bias")
+        for i in range(c.num_layers):
+            for name, part in ((f"block_{i}_attention", lambda n, y: self.attention(n, y, visible)),
+                               (f"block_{i}_feedforward", self.feedforward)):  # fmt: skip
+                if c.norm_first:
+                    x = x + part(name, self.norm(f"{name}_norm", x, condition))
+                else:
+                    x = self.norm(f"{name}_norm", x + part(name, x), condition)
+        x = self.norm("final_norm", x, condition) if c.norm_first else x
+        return {"sequence_output": x, "logits": self.logits(x), "pooled_output": np.tanh(
+            x[0] @ self.w["pooler/kernel"] + self.get("pooler/bias"))}  # fmt: skip
+
+    def logits(self, x):
+        x = (
+            x @ self.w["lm_head/dense_kernel"] + self.get("lm_head/dense_bias")
+            if "lm_head/dense_kernel" in self.w
+            else x
+        )
+        if self.c.lm_transform:
+            x = ACTIVATIONS[self.c.lm_activation or self.c.activation](x)
+            x = self.norm("lm_head/norm", x, None)
+        table = self.w["token_embedding/table"] if self.c.tie_embeddings else self.w["lm_head/output_table"]
+        return x @ table.T + self.get("lm_head/bias")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_equals_numpy(name):
+    """All outputs at real tokens, with random values in every weight."""
+    model = build(name, ("lm", "pooler"))
+    data = batch(model)
+    facts = {n: data[n] for n in ("segment_ids", "order", "padding_mask") if n in data}
+    visible = ops.convert_to_numpy(model.mask.dense(data["token_ids"].shape[1], **facts))[:, 0]
+    reference, out = Reference(model), run(model, data)
+    for i in (0, len(visible) - 1):
+        want = reference({n: v[i] for n, v in data.items()}, visible[i])
+        keep = data["padding_mask"][i]
+        for output, value in want.items():
+            where = slice(None) if value.ndim == 1 else keep
+            scale = max(1.0, np.abs(value).max())
+            np.testing.assert_allclose(out[output][i][where], value[where], atol=3e-5 * scale, err_msg=output)
