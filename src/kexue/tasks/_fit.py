@@ -23,6 +23,7 @@ from kexue.training.feeding import feed
 from kexue.training.optimizers import AdamW, layer_decay_rules
 from kexue.training.resume import Resume
 from kexue.training.schedules import WarmupLinear
+from kexue.training.steady import SteadyRandom
 
 __all__ = ["Training"]
 
@@ -131,7 +132,7 @@ class Training:
         model = self.model
         model.compile(optimizer=optimizer, loss=self._head.loss(), jit_compile=False if scans else jit_compile)
         best = BestWeights("val_f1") if judge is not None else None
-        state = None
+        state, steady = None, SteadyRandom()
         if resume is not None:
             state = Resume(
                 resume,
@@ -154,9 +155,10 @@ class Training:
                 },
                 save_every=save_every,
                 best=best,
+                random=steady,
             )
         with _seeded(model, seed):
-            own = [callback for callback in (judge, best) if callback is not None]
+            own = [callback for callback in (steady, judge, best) if callback is not None]
             history = _run(model, batches, epochs=epochs, callbacks=[*own, *callbacks], state=state, verbose=verbose)
         self.best_epoch = None
         if best is not None:

@@ -7,11 +7,12 @@ _HOME = {
     "AdamW": "optimizers",
     "BestWeights": "best",
     "Resume": "resume",
+    "SteadyRandom": "steady",
     "WarmupLinear": "schedules",
     "layer_decay_rules": "optimizers",
 }
 
-__all__ = ["AdamW", "BestWeights", "Resume", "WarmupLinear", "layer_decay_rules"]
+__all__ = ["AdamW", "BestWeights", "Resume", "SteadyRandom", "WarmupLinear", "layer_decay_rules"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from kexue.checkpoints import open_checkpoint, write_safetensors
 from kexue.errors import CheckpointError, ConfigError
 from kexue.files import atomic_write
 from kexue.training.best import BestWeights
+from kexue.training.steady import SteadyRandom
 
 __all__ = ["Resume"]
 
@@ -36,6 +37,7 @@ class Resume(keras.callbacks.Callback):
             refused.
         save_every: also save every so many steps within an epoch; None: at the end of epochs only.
         best: whose memory is part of the state.
+        random: likewise; it must be among the callbacks.
 
     Attributes:
         epoch: the epoch to begin or go on with.
@@ -51,13 +53,14 @@ class Resume(keras.callbacks.Callback):
         job: Mapping[str, Any],
         save_every: int | None = None,
         best: BestWeights | None = None,
+        random: SteadyRandom | None = None,
     ) -> None:
         super().__init__()
         if save_every is not None and save_every < 1:
             raise ConfigError(f"save_every must be a positive number of steps or None. Received: {save_every}")
         self.folder = Path(folder)
         self.job = json.loads(json.dumps(job))
-        self.save_every, self.best = save_every, best
+        self.save_every, self.best, self.random = save_every, best, random
         self.epoch = self.step = 0
         self.history: dict[str, list[Any]] = {}
         self.finished = False
@@ -101,8 +104,8 @@ class Resume(keras.callbacks.Callback):
             for variable, value in zip(variables, groups[name], strict=True):
                 variable.assign(value)
         self._metrics = groups["metrics"]
-        if "torch_rng" in arrays:
-            _set_torch_rng(arrays["torch_rng"])
+        if self.random is not None:
+            self.random.state = arrays.get("torch_rng")
         if self.best is not None and best is not None:
             self.best.epoch, self.best.value = best["epoch"], best["value"]
             found = self._read(files["best"])
@@ -135,7 +138,8 @@ class Resume(keras.callbacks.Callback):
             for group, variables in _groups(model).items()
             for i, variable in enumerate(variables)
         }
-        arrays |= _torch_rng()
+        if self.random is not None and self.random.state is not None:
+            arrays["torch_rng"] = self.random.state
         self.folder.mkdir(parents=True, exist_ok=True)
         write_safetensors(self.folder / name, arrays)
         files, best = {"state": name}, None
@@ -211,22 +215,6 @@ def _check(arrays: list[np.ndarray], variables: list[Any], path: Path, group: st
             f"{path}: the {group} arrays do not fit the model: expected {len(expected)} with the shapes "
             f"{_short(expected)}, received {len(received)} with {_short(received)}."
         )
-
-
-def _torch_rng() -> dict[str, np.ndarray]:
-    """PyTorch's dropout draws from a generator outside the model."""
-    if keras.backend.backend() != "torch":
-        return {}
-    import torch
-
-    return {"torch_rng": torch.get_rng_state().numpy()}
-
-
-def _set_torch_rng(state: np.ndarray) -> None:
-    if keras.backend.backend() == "torch":
-        import torch
-
-        torch.set_rng_state(torch.from_numpy(state.copy()))
 
 
 def _short(value: Any) -> str:
