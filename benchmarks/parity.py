@@ -43,7 +43,8 @@ def compare(family: str, settings: dict[str, Any]) -> dict[str, float]:
     for module in filter(None, (theirs, pooling)):
         for name, weight in module.named_parameters():
             if weight.requires_grad and "embed_positions" not in name:
-                torch.nn.init.normal_(weight, std=0.2 if settings is not BASE else 0.02)
+                gain = name.lower().endswith(("layernorm.weight", "layer_norm.weight"))
+                torch.nn.init.normal_(weight, mean=float(gain), std=0.2 if settings is not BASE else 0.02)
     rng = np.random.default_rng(1)
     length = 11 if settings is not BASE else 128
     ids = rng.integers(3, settings["vocab_size"], (2, length))
