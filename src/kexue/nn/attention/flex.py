@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras import ops
+
 from kexue.nn import masks
 
 __all__ = ["mask_mod"]
@@ -17,6 +19,7 @@ def mask_mod(mask: masks.Mask, length: int, **facts: Any) -> Callable[[Any, Any,
         **facts: ``segment_ids``, ``document_ids``, ``order`` and ``padding_mask`` as `Mask.dense` takes them; tensors.
     """
     padding = facts.pop("padding_mask", None)
+    padding = None if padding is None else ops.cast(padding, "bool")
     if facts.get("document_ids") is not None:
         mask = mask & masks.SameDocument()
     query, key = masks.tokens(mask, length, **facts)

@@ -45,7 +45,10 @@ class PositionEncoding(keras.layers.Layer):
         return None
 
     def values(self, probabilities: Any, v: Any, tables: tuple[Any, ...]) -> Any:
-        """Addition ``(batch, length_q, heads, value_size)`` to the attention output, or None."""
+        """Addition ``(batch, length_q, heads, value_size)`` to the attention output, or None.
+
+        Part of the protocol for relative encodings with value terms; `MultiHeadAttention` does not call it yet.
+        """
         return None
 
     def call(self, x: Any, position_ids: Any) -> Any:
