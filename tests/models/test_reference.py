@@ -40,14 +40,18 @@ class Reference:
         table, c = self.w["position_embedding/table"][self.c.position_offset :], self.c
         if c.position == "learned":
             return table[:length]
-        n, a = len(table), c.hierarchical_alpha
+        n, a = len(table), c.position_options["alpha"]
         u = (table - a * table[0]) / (1 - a)
         return np.array([a * u[t // n] + (1 - a) * u[t % n] for t in range(length)])
 
     def rotate(self, x):
         d = x.shape[-1]
-        turn = np.exp(1j * np.arange(len(x))[:, None, None] * self.c.rotary_base ** (-2 * np.arange(d // 2) / d))
-        if self.c.rotary_layout == "half":
+        turn = np.exp(
+            1j
+            * np.arange(len(x))[:, None, None]
+            * self.c.position_options.get("base", 1e4) ** (-2 * np.arange(d // 2) / d)
+        )
+        if self.c.position_options.get("layout") == "half":
             z = (x[..., : d // 2] + 1j * x[..., d // 2 :]) * turn
             return np.concatenate([z.real, z.imag], -1)
         z = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
@@ -60,7 +64,7 @@ class Reference:
         q, k, v = q.reshape(len(x), h, -1), k.reshape(len(x), h, -1), v.reshape(len(x), h, -1)
         if c.position == "rotary":
             q, k = self.rotate(q), self.rotate(k)
-            v = self.rotate(v) if c.rotary_values else v
+            v = self.rotate(v) if c.position_options.get("values") else v
         out = np.zeros((len(x), h, c.value_dim))
         for i, head in np.ndindex(len(x), h):
             seen = np.flatnonzero(visible[i])
@@ -92,11 +96,11 @@ class Reference:
         for i in range(c.num_layers):
             for name, part in ((f"block_{i}_attention", lambda n, y: self.attention(n, y, visible)),
                                (f"block_{i}_feedforward", self.feedforward)):  # fmt: skip
-                if c.norm_first:
+                if c.norm_order == "pre":
                     x = x + part(name, self.norm(f"{name}_norm", x, condition))
                 else:
                     x = self.norm(f"{name}_norm", x + part(name, x), condition)
-        x = self.norm("final_norm", x, condition) if c.norm_first else x
+        x = self.norm("final_norm", x, condition) if c.norm_order == "pre" else x
         return {"sequence_output": x, "logits": self.logits(x), "pooled_output": np.tanh(
             x[0] @ self.w["pooler/kernel"] + self.get("pooler/bias"))}  # fmt: skip
 

@@ -28,12 +28,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
-    "norm_first": {"norm_first": True},
+    "norm_first": {"norm_order": "pre"},
     "gated_silu": {"gated": True, "activation": "silu"},
-    "hierarchical": {"position": "hierarchical", "max_length": 4, "hierarchical_alpha": 0.3},
+    "hierarchical": {"position": "hierarchical", "max_length": 4, "position_options": {"alpha": 0.3}},
     "factorised": {"embedding_size": 8},
     "sizes": {"key_size": 6, "value_size": 2},
-    "rotary_half": {"position": "rotary", "rotary_layout": "half", "rotary_values": True, "rotary_base": 500.0},
+    "rotary_half": {"position": "rotary", "position_options": {"layout": "half", "values": True, "base": 500.0}},
     "no_positions": {"position": "none", "num_segments": 0},
     "condition": {"condition_size": 5},
     "untied": {"tie_embeddings": False, "embedding_norm": False},

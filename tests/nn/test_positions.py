@@ -172,7 +172,7 @@ def test_base_hooks_do_nothing():
     assert base.embed(x, None) is x
     assert base.rotate(x, x, ()) == (x, x)
     assert base.rotate_values(x, ()) is x
-    assert base.scores(x, x, ()) is None
+    assert base.scores(x, x, (), scale=1.0, layer=None) is None
     assert base.values(x, x, ()) is None
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.nn import masks
+from kexue.nn.attention import registry as attention
+from kexue.nn.positions import registry as positions
 
 __all__ = ["TransformerConfig"]
 
@@ -23,6 +25,10 @@ _POSITIVE = (
     "value_size",
     "embedding_size",
     "condition_size",
+    "key_heads",
+    "local_window",
+    "global_every",
+    "block_groups",
 )
 
 
@@ -68,20 +74,30 @@ class TransformerConfig:
     """Rows of the segment table; 0 for none."""
     mask: Any = "bidirectional"
     """Default attention mask: a name or configuration of `kexue.nn.masks`."""
-    position: str = "learned"
-    """``"learned"``, ``"hierarchical"``, ``"rotary"`` or ``"none"``."""
+    position: Any = "learned"
+    """``"none"``, a name of `kexue.nn.positions.registry.KINDS`, or a `PositionEncoding`."""
+    position_options: dict = dataclasses.field(default_factory=dict)
+    """Arguments of the encoding beside those that the model's sizes decide, such as ``{"base": 500.0}``."""
     position_offset: int = 0
     """Added to positions before the table lookup (2 in RoBERTa, whose rows 0 and 1 are unused)."""
     positions_from_padding: bool = False
     """Positions count real tokens only (RoBERTa)."""
-    hierarchical_alpha: float = 0.4
-    """Weight of the slow part of hierarchical positions; not 0.5."""
-    rotary_base: float = 10000.0
-    """Base of the rotary angles."""
-    rotary_layout: str = "interleaved"
-    """``"interleaved"`` or ``"half"``."""
-    rotary_values: bool = False
-    """Rotate values as well."""
+    attention: Any = "softmax"
+    """A name of `kexue.nn.attention.registry.KINDS`."""
+    attention_options: dict = dataclasses.field(default_factory=dict)
+    """Further arguments of the attention layers, such as ``{"scale": "log_n", "talking": "pre"}``."""
+    key_heads: int | None = None
+    """Heads of keys and values, where several queries share one (grouped queries)."""
+    query_key_norm: bool = False
+    """An RMS norm over each query and key."""
+    local_window: int | None = None
+    """Blocks between the global ones see this many tokens on each side only (ModernBERT)."""
+    global_every: int = 1
+    """With ``local_window``: block 0 and each ``global_every``-th after it see the whole sequence."""
+    local_position_options: dict | None = None
+    """``position_options`` of the local blocks, where they differ."""
+    block_groups: int | None = None
+    """Number of distinct blocks, each used ``num_layers / block_groups`` times in a row (1 in ALBERT)."""
     activation: str = "gelu"
     """Of the feed-forward part; ``"gelu"`` is the exact form."""
     gated: bool = False
@@ -94,12 +110,17 @@ class TransformerConfig:
     """Norms have a gain."""
     norm_bias: bool = True
     """Layer norms have a bias."""
-    norm_first: bool = False
-    """Normalise before each sub-layer (and once at the end) instead of after its residual."""
+    norm_order: str = "post"
+    """``"post"``: normalise after the residual of each sub-layer; ``"pre"``: before each sub-layer, and once at the
+    end; ``"feedforward"``: before the feed-forward part and after its residual, attention bare (GPT2-ML)."""
+    first_norm: bool = True
+    """With ``norm_order="pre"``: block 0 normalises before its attention (not in ModernBERT)."""
     embedding_norm: bool = True
     """Normalise the sum of embeddings."""
     attention_bias: bool = True
     """Projections of attention have biases."""
+    attention_output_bias: bool | None = None
+    """The output projection of attention has one; as ``attention_bias`` when None."""
     feedforward_bias: bool = True
     """Projections of the feed-forward part have biases."""
     dropout: float = 0.1
@@ -124,6 +145,10 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_kind(field.name, getattr(self, field.name), field.type)
+        if not isinstance(self.position, str | Mapping):
+            object.__setattr__(self, "position", positions.serialize(self.position))
+        positions.check(self.position)
+        attention.check(self.attention)
         if not isinstance(self.mask, str | Mapping):  # plain data, so that the configuration can be written
             object.__setattr__(self, "mask", masks.to_config(masks.get(self.mask)))
         for name in _POSITIVE:
@@ -138,15 +163,23 @@ class TransformerConfig:
                 f"hidden_size must be a multiple of num_heads unless key_size and value_size are given. Received: "
                 f"hidden_size={self.hidden_size}, num_heads={self.num_heads}"
             )
-        if self.position not in ("learned", "hierarchical", "rotary", "none"):
+        if self.norm_order not in ("post", "pre", "feedforward"):
+            raise ConfigError(f"norm_order must be 'post', 'pre' or 'feedforward'. Received: {self.norm_order!r}")
+        if self.block_groups is not None and self.num_layers % self.block_groups:
             raise ConfigError(
-                f"position must be 'learned', 'hierarchical', 'rotary' or 'none'. Received: {self.position!r}"
+                f"block_groups must divide num_layers. Received: block_groups={self.block_groups}, "
+                f"num_layers={self.num_layers}"
             )
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")
         if self.norm_epsilon <= 0:
             raise ConfigError(f"norm_epsilon must be positive. Received: norm_epsilon={self.norm_epsilon}")
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks with weights of their own."""
+        return self.num_layers if self.block_groups is None else self.block_groups
 
     @property
     def key_dim(self) -> int:
@@ -166,7 +199,21 @@ class TransformerConfig:
         Raises:
             ConfigError: an unknown field.
         """
+        # Options of one encoding or attention mean nothing to another.
+        for name in ("position", "attention"):
+            if name in changes and changes[name] != getattr(self, name):
+                changes = {f"{name}_options": {}} | changes
+                if name == "position" and self.local_position_options is not None:
+                    changes = {"local_position_options": None} | changes
         return self.from_dict(self.to_dict() | changes)
+
+    def is_global(self, block: int) -> bool:
+        """The block sees the whole sequence, not a window."""
+        return self.local_window is None or block % self.global_every == 0
+
+    def group(self, block: int) -> int:
+        """Which set of weights the block has: itself unless blocks are shared."""
+        return block if self.block_groups is None else block * self.block_groups // self.num_layers
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -185,7 +232,10 @@ class TransformerConfig:
                 near = difflib.get_close_matches(name, fields, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else f" Known fields: {', '.join(sorted(fields))}."
                 raise ConfigError(f"unknown configuration field {name!r}.{hint}")
-        missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in data]
+        absent = dataclasses.MISSING
+        missing = [
+            n for n, f in fields.items() if f.default is absent and f.default_factory is absent and n not in data
+        ]
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}. Received: {json.dumps(dict(data))}")
         return cls(**data)

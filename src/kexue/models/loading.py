@@ -221,7 +221,7 @@ class _Reader:
         if "token_embedding.table" in self.names:
             return self._read_own(shapes)
         weights = [name for name in shapes if not _CONDITION.search(name)]
-        rows = {row.ours: row for row in expand(self.family.rows, self.config.num_layers)}
+        rows = {row.ours: row for row in expand(self.family.rows, self.config.num_blocks)}
         untold = sorted(set(weights) - set(rows))
         if untold:
             raise CheckpointError(

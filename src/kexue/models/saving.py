@@ -18,6 +18,7 @@ from kexue.models.families.base import Family, expand
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
 from kexue.nn import masks
+from kexue.nn.positions.registry import without_defaults
 
 __all__ = ["save"]
 
@@ -101,10 +102,10 @@ def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: 
 
     def facts(c: TransformerConfig) -> dict[str, Any]:
         data = c.to_dict() | {"key_size": c.key_dim, "value_size": c.value_dim, "embedding_size": c.embedding_dim}
+        data["position_options"] = without_defaults(c.position, c.position_options)
+        data["attention_output_bias"] = c.attention_bias if c.attention_output_bias is None else c.attention_output_bias
         data["lm_activation"] = c.lm_activation or c.activation
         idle = {"initializer"}
-        idle |= {"hierarchical_alpha"} if c.position != "hierarchical" else set()
-        idle |= {name for name in data if name.startswith("rotary_") and c.position != "rotary"}
         idle |= {name for name in data if name.startswith("lm_") and "lm" not in heads}
         idle |= {"lm_activation"} if not c.lm_transform else set()
         idle |= {"tie_embeddings"} if "lm" not in heads else set()
@@ -124,7 +125,7 @@ def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: 
 def _renamed(
     model: Transformer, family: Family, arrays: Mapping[str, np.ndarray], layout: str
 ) -> dict[str, np.ndarray]:
-    rows = {row.ours: row for row in expand(family.rows, model.config.num_layers)}
+    rows = {row.ours: row for row in expand(family.rows, model.config.num_blocks)}
     out: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if name not in rows:

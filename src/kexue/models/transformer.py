@@ -8,24 +8,12 @@ import keras
 import numpy as np
 
 from kexue.errors import ConfigError
+from kexue.models.assembly import HEADS, Assembly
 from kexue.models.config import TransformerConfig
 from kexue.models.direct import DirectCall
 from kexue.nn import masks
-from kexue.nn.attention.multihead import MultiHeadAttention
-from kexue.nn.attention.plumbing import AttentionMask, PositionIds, PositionTables
-from kexue.nn.dropout import Dropout
-from kexue.nn.embeddings import SegmentEmbedding, TokenEmbedding
-from kexue.nn.feedforward import FeedForward
-from kexue.nn.heads.lm import LanguageModelHead
-from kexue.nn.heads.pooling import FirstTokenPooler
-from kexue.nn.norms import make_norm
-from kexue.nn.positions.base import PositionEncoding
-from kexue.nn.positions.learned import HierarchicalPosition, LearnedPosition
-from kexue.nn.positions.rotary import RotaryPosition
 
 __all__ = ["Transformer"]
-
-_HEADS = ("lm", "pooler", "nsp")
 
 
 @keras.saving.register_keras_serializable(package="kexue")
@@ -67,10 +55,10 @@ class Transformer(DirectCall, keras.Model):
             config = TransformerConfig.from_dict(config)
         heads = _heads(head)
         mask = masks.get(config.mask if mask is None else mask)
-        inputs, outputs = _build(config, mask, heads, dtype)
-        super().__init__(inputs=inputs, outputs=outputs, name=name or config.family)
+        assembly = Assembly(config, mask, heads, dtype)
+        super().__init__(inputs=assembly.inputs, outputs=assembly.outputs, name=name or config.family)
         # Keras tracks what is set on a model; plain data must stay as it is.
-        object.__setattr__(self, "_parts", (config, mask, heads, dtype))
+        object.__setattr__(self, "_parts", (config, mask, heads, dtype, assembly.limit))
 
     @property
     def config(self) -> TransformerConfig:
@@ -90,8 +78,7 @@ class Transformer(DirectCall, keras.Model):
     @property
     def max_tokens(self) -> int | None:
         """Longest sequence that has positions, or None for no limit."""
-        rows = self.config.max_length - self.config.position_offset
-        return {"learned": rows, "hierarchical": rows**2}.get(self.config.position)
+        return self._parts[4]
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Raise ConfigError for inputs of wrong shape, too great length, or (NumPy arrays) ids outside the tables."""
@@ -189,157 +176,7 @@ def _agree(a: Any, b: Any) -> bool:
 def _heads(head: str | Sequence[str] | None) -> tuple[str, ...]:
     names = [] if head is None else [head] if isinstance(head, str) else list(head)
     names = ["lm" if name == "mlm" else name for name in names]
-    unknown = sorted(set(names) - set(_HEADS))
+    unknown = sorted(set(names) - set(HEADS))
     if unknown:
-        raise ConfigError(f"head must be None or of {', '.join(_HEADS)}. Received: {', '.join(map(repr, unknown))}")
-    return tuple(name for name in _HEADS if name in names)
-
-
-def _positions(config: TransformerConfig, dtype: Any) -> PositionEncoding | None:
-    if config.position in ("learned", "hierarchical"):
-        options = {
-            "max_length": config.max_length,
-            "offset": config.position_offset,
-            "initializer": config.initializer,
-            "dtype": dtype,
-            "name": "position_embedding",
-        }
-        if config.position == "hierarchical":
-            return HierarchicalPosition(alpha=config.hierarchical_alpha, **options)
-        return LearnedPosition(**options)
-    if config.position == "rotary":
-        return RotaryPosition(
-            config.key_dim,
-            base=config.rotary_base,
-            layout=config.rotary_layout,  # type: ignore[arg-type]
-            values=config.rotary_values,
-            dtype=dtype,
-            name="rotary_position",
-        )
-    return None
-
-
-def _inputs(config: TransformerConfig, mask: masks.Mask) -> dict[str, keras.KerasTensor]:
-    inputs = {"token_ids": keras.Input((None,), dtype="int32", name="token_ids")}
-    optional = {"segment_ids": "int32", "padding_mask": "bool", "position_ids": "int32", "document_ids": "int32"}
-    if "rank" in mask.needs:
-        optional["order"] = "int32"
-    for name, dtype in optional.items():
-        inputs[name] = keras.Input((None,), dtype=dtype, name=name, optional=True)
-    if config.condition_size is not None:
-        inputs["condition"] = keras.Input((config.condition_size,), dtype="float32", name="condition", optional=True)
-    return inputs
-
-
-def _build(
-    config: TransformerConfig, mask: masks.Mask, heads: tuple[str, ...], dtype: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    inputs = _inputs(config, mask)
-    ids, padding = inputs["token_ids"], inputs["padding_mask"]
-    condition = {"condition": inputs["condition"]} if config.condition_size is not None else {}
-
-    def norm(name: str) -> keras.layers.Layer:
-        return make_norm(
-            config.norm,
-            epsilon=config.norm_epsilon,
-            scale=config.norm_scale,
-            offset=config.norm_bias and config.norm == "layer",
-            condition_size=config.condition_size,
-            dtype=dtype,
-            name=name,
-        )
-
-    # What every block needs to know about the batch, worked out once.
-    positions = _positions(config, dtype)
-    position_ids = tables = None
-    if positions is not None:
-        position_ids = PositionIds(positions.limit, config.positions_from_padding, name="position_ids_or_count")(
-            ids, inputs["position_ids"], inputs["document_ids"], padding
-        )
-        if positions.inside_attention:
-            tables = PositionTables(positions, name="position_tables")(position_ids)
-    visible = AttentionMask(mask, name="attention_mask")
-    attention_mask = visible(ids, padding, inputs["segment_ids"], inputs["document_ids"], inputs.get("order"))
-
-    # Embeddings (B, L, E), then (B, L, D).
-    embedding = TokenEmbedding(
-        config.vocabulary_size, config.embedding_dim, config.initializer, dtype=dtype, name="token_embedding"
-    )
-    x = embedding(ids)
-    if config.num_segments:
-        x = SegmentEmbedding(config.num_segments, config.initializer, dtype=dtype, name="segment_embedding")(
-            x, inputs["segment_ids"]
-        )
-    if positions is not None and not positions.inside_attention:
-        x = positions(x, position_ids)
-    if config.embedding_norm:
-        x = norm("embedding_norm")(x, **condition)
-    x = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")(x)
-    if config.embedding_dim != config.hidden_size:
-        x = keras.layers.Dense(
-            config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name="embedding_projection"
-        )(x)
-
-    def sublayer(x: Any, name: str, layer: Any, **arguments: Any) -> Any:
-        before = norm(f"{name}_norm")(x, **condition) if config.norm_first else x
-        y = Dropout(config.dropout, dtype=dtype, name=f"{name}_dropout")(layer(before, **arguments))
-        x = keras.layers.Add(dtype=dtype, name=f"{name}_residual")([x, y])
-        return x if config.norm_first else norm(f"{name}_norm")(x, **condition)
-
-    for i in range(config.num_layers):
-        attention = MultiHeadAttention(
-            config.num_heads,
-            config.key_dim,
-            config.value_dim,
-            positions=positions if tables is not None else None,
-            causal=visible.causal_flag,
-            dropout=config.attention_dropout,
-            use_bias=config.attention_bias,
-            initializer=config.initializer,
-            dtype=dtype,
-            name=f"block_{i}_attention",
-        )
-        shared = {} if tables is None else {"tables": tables}
-        x = sublayer(x, f"block_{i}_attention", attention, attention_mask=attention_mask, **shared)
-        feedforward = FeedForward(
-            config.intermediate_size,
-            config.activation,
-            config.gated,
-            config.feedforward_bias,
-            config.initializer,
-            dtype=dtype,
-            name=f"block_{i}_feedforward",
-        )
-        x = sublayer(x, f"block_{i}_feedforward", feedforward)
-    if config.norm_first:
-        x = norm("final_norm")(x, **condition)
-
-    outputs = {"sequence_output": x}
-    if "lm" in heads:
-        outputs["logits"] = LanguageModelHead(
-            embedding,
-            transform=config.lm_transform,
-            project=config.embedding_dim != config.hidden_size,
-            activation=config.lm_activation or config.activation,
-            norm=config.norm,
-            norm_options={
-                "epsilon": config.norm_epsilon,
-                "scale": config.norm_scale,
-                "offset": config.norm_bias and config.norm == "layer",
-            },
-            dense_bias=config.feedforward_bias,
-            bias=config.lm_bias,
-            tied=config.tie_embeddings,
-            initializer=config.initializer,
-            dtype=dtype,
-            name="lm_head",
-        )(x)
-    if "pooler" in heads or "nsp" in heads:
-        pooled = FirstTokenPooler(
-            use_bias=config.feedforward_bias, initializer=config.initializer, dtype=dtype, name="pooler"
-        )(x)
-        if "pooler" in heads:
-            outputs["pooled_output"] = pooled
-        if "nsp" in heads:
-            outputs["nsp_logits"] = keras.layers.Dense(2, dtype="float32", name="nsp_head")(pooled)
-    return inputs, outputs
+        raise ConfigError(f"head must be None or of {', '.join(HEADS)}. Received: {', '.join(map(repr, unknown))}")
+    return tuple(name for name in HEADS if name in names)

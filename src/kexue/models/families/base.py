@@ -197,7 +197,18 @@ def bert_official(config: TransformerConfig) -> dict[str, Any]:
     Raises:
         ConfigError: the model has parts that the official format cannot express.
     """
-    for name, plain in (("gated", False), ("norm_first", False), ("condition_size", None)):
+    plain_parts = {
+        "gated": False,
+        "norm_order": "post",
+        "condition_size": None,
+        "attention": "softmax",
+        "attention_options": {},
+        "key_heads": None,
+        "query_key_norm": False,
+        "local_window": None,
+        "block_groups": None,
+    }
+    for name, plain in plain_parts.items():
         if getattr(config, name) != plain:
             raise ConfigError(
                 f"a model with {name}={getattr(config, name)!r} cannot be written in the official format of "

@@ -17,6 +17,7 @@ from kexue.models.families.bert import (
     embedding_rows,
     pooler_rows,
 )
+from kexue.nn.positions.registry import without_defaults
 
 __all__ = ["FAMILY", "PROJECTION_ROWS", "rotary_official"]
 
@@ -28,29 +29,35 @@ PROJECTION_ROWS = dense(
 def _from_official(data: Mapping[str, Any]) -> TransformerConfig:
     fields = bert_fields(data) | {"max_length": data.get("max_position_embeddings", 1536)}
     return TransformerConfig(
-        family="roformer", position="rotary", rotary_values=bool(data.get("rotary_value", False)), **fields
+        family="roformer",
+        position="rotary",
+        position_options={"values": True} if data.get("rotary_value", False) else {},
+        **fields,
     )
 
 
 def rotary_official(config: TransformerConfig) -> dict[str, Any]:
     """`bert_official` for families with the author's rotary positions."""
-    if config.position != "rotary" or config.rotary_layout != "interleaved" or config.rotary_base != 10000.0:
+    if config.position != "rotary" or set(without_defaults("rotary", config.position_options)) - {"values"}:
         raise ConfigError(
             f"the official format of {config.family} has interleaved rotary positions of base 10000. Received: "
-            f"position={config.position!r}, rotary_layout={config.rotary_layout!r}, rotary_base={config.rotary_base}"
+            f"position={config.position!r}, position_options={config.position_options!r}"
         )
     return bert_official(config)
 
 
 def sinusoids(config: TransformerConfig) -> np.ndarray:
     """transformers' table of rotary angles, ``(max_length, key_dim)``: all sines, then all cosines."""
-    theta = config.rotary_base ** (-np.arange(0, config.key_dim, 2) / config.key_dim)
+    theta = 10000.0 ** (-np.arange(0, config.key_dim, 2) / config.key_dim)
     angles = np.arange(config.max_length)[:, None] * theta
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype("float32")
 
 
 def _to_official(config: TransformerConfig) -> dict[str, Any]:
-    data = {"model_type": "roformer", "rotary_value": config.rotary_values} | rotary_official(config)
+    data = {
+        "model_type": "roformer",
+        "rotary_value": bool(config.position_options.get("values", False)),
+    } | rotary_official(config)
     return {"embedding_size": config.embedding_dim} | data
 
 

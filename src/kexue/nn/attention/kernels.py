@@ -8,6 +8,7 @@ float32 and give zeros for a query that sees no key.
 - Otherwise, and where a fused kernel cannot do what is asked: matrix products around an explicit softmax.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -73,11 +74,30 @@ def explicit_attention(
     causal: bool = False,
     dropout: float = 0.0,
     seed: Any = None,
+    previous: Any = None,
+    mix_scores: Callable[[Any], Any] | None = None,
+    mix_probabilities: Callable[[Any], Any] | None = None,
+    add_values: Callable[[Any], Any] | None = None,
+    see: Callable[[Any, Any], None] | None = None,
 ) -> Any:
-    """`attend` written out; the reference for the fused kernels and the path of TensorFlow and of JAX on a CPU."""
+    """`attend` written out; the reference for the fused kernels and the path of TensorFlow and of JAX on a CPU.
+
+    Args:
+        q: as in `attend`, and so on.
+        previous: float32 scores to add, of a layer before (RealFormer).
+        mix_scores: ``(batch, heads, length_q, length_k)`` scores to as many or other heads, before masking.
+        mix_probabilities: likewise, after the softmax.
+        add_values: probabilities to an addition to the output.
+        see: called with the scores (before mixing and masking) and the probabilities (after mixing, before dropout).
+    """
     scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", q * ops.cast(scale, q.dtype), k), "float32")
     if bias is not None:
         scores = scores + ops.cast(bias, "float32")
+    if previous is not None:
+        scores = scores + previous
+    plain = scores
+    if mix_scores is not None:
+        scores = mix_scores(scores)
     mask = with_causal(mask, ops.shape(q)[1], ops.shape(k)[1]) if causal else mask
     if mask is not None:
         scores = ops.where(mask, scores, HIDDEN)
@@ -85,9 +105,15 @@ def explicit_attention(
     if mask is not None:
         # A row without any visible key would be uniform otherwise.
         probabilities = ops.where(ops.any(mask, axis=-1, keepdims=True), probabilities, 0.0)
+    if mix_probabilities is not None:
+        probabilities = mix_probabilities(probabilities)
+    if see is not None:
+        see(plain, probabilities)
     if dropout > 0:
         probabilities = drop(probabilities, dropout, seed)
-    return ops.einsum("bhqk,bkhd->bqhd", ops.cast(probabilities, v.dtype), v)
+    out = ops.einsum("bhqk,bkhd->bqhd", ops.cast(probabilities, v.dtype), v)
+    more = None if add_values is None else add_values(probabilities)
+    return out if more is None else out + ops.cast(more, out.dtype)
 
 
 def with_causal(mask: Any, query_length: Any, key_length: Any) -> Any:

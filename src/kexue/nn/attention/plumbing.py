@@ -107,13 +107,41 @@ class PositionIds(keras.layers.Layer):
         return super().get_config() | {"limit": self.limit, "from_padding": self.from_padding}
 
 
+@keras.saving.register_keras_serializable(package="kexue")
 class PositionTables(keras.layers.Layer):
-    """``positions.tables`` for a whole batch."""
+    """``positions.tables`` for a whole batch; owns the weights of an encoding that acts inside attention.
+
+    Args:
+        positions: the encoding.
+
+    Call arguments:
+        query_positions: ``(batch or 1, length_q)``.
+        key_positions: ``(batch or 1, length_k)``; the same tokens when left out.
+        query_segments: ``(batch, length_q)``, for an encoding that ``uses_segments``.
+        key_segments: likewise.
+    """
 
     def __init__(self, positions: PositionEncoding, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.positions = positions
+
+    def build(self, *_: Any, **__: Any) -> None:
+        if not self.positions.built:
+            self.positions.build(None, None)
         self.built = True
 
-    def call(self, position_ids: Any) -> Any:
-        return self.positions.tables(position_ids, position_ids)
+    def call(
+        self, query_positions: Any, key_positions: Any = None, query_segments: Any = None, key_segments: Any = None
+    ) -> Any:
+        keys = query_positions if key_positions is None else key_positions
+        if not self.positions.uses_segments:
+            return self.positions.tables(query_positions, keys)
+        same = query_segments if key_segments is None and key_positions is None else key_segments
+        return self.positions.tables(query_positions, keys, query_segments=query_segments, key_segments=same)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"positions": keras.saving.serialize_keras_object(self.positions)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "PositionTables":
+        return cls(**config | {"positions": keras.saving.deserialize_keras_object(config["positions"])})

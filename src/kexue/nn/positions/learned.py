@@ -7,7 +7,7 @@ from keras import ops
 
 from kexue.errors import ConfigError
 from kexue.nn import initializers
-from kexue.nn.positions.base import PositionEncoding
+from kexue.nn.positions.base import PositionEncoding, Sizes
 
 __all__ = ["HierarchicalPosition", "LearnedPosition", "hierarchical_table"]
 
@@ -30,17 +30,22 @@ class LearnedPosition(PositionEncoding):
             raise ConfigError(f"max_length must exceed offset. Received: max_length={max_length}, offset={offset}")
         self.max_length, self.offset, self.initializer = max_length, offset, initializer
 
+    @classmethod
+    def from_sizes(cls, sizes: Sizes, **options: Any) -> "LearnedPosition":
+        given = {"max_length": sizes.max_length, "offset": sizes.offset, "initializer": sizes.initializer}
+        return cls(**given | options)
+
     @property
     def limit(self) -> int | None:
         """Longest sequence, or None."""
         return self.max_length - self.offset
 
-    def build(self, x_shape: Any, position_ids_shape: Any) -> None:
+    def build(self, x_shape: Any, *_: Any, **__: Any) -> None:
         shape = (self.max_length, x_shape[-1])
         self.table = self.add_weight(shape=shape, initializer=initializers.make(self.initializer), name="table")
         self.built = True
 
-    def embed(self, x: Any, position_ids: Any) -> Any:
+    def embed(self, x: Any, position_ids: Any, **facts: Any) -> Any:
         return x + ops.cast(self.lookup(ops.cast(position_ids, "int32") + self.offset), x.dtype)
 
     def lookup(self, rows: Any) -> Any:

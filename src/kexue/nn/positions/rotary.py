@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from kexue.errors import ConfigError
-from kexue.nn.positions.base import PositionEncoding
+from kexue.nn.positions.base import PositionEncoding, Sizes
 
 __all__ = ["RotaryLayout", "RotaryPosition", "apply_rotary", "rotary_angles", "rotate"]
 
@@ -86,8 +86,6 @@ class RotaryPosition(PositionEncoding):
         values: rotate values too (``rotary_value`` of RoFormer configurations).
     """
 
-    inside_attention = True
-
     def __init__(
         self,
         dim: int,
@@ -103,7 +101,11 @@ class RotaryPosition(PositionEncoding):
             raise ConfigError(f"layout must be 'interleaved' or 'half'. Received: layout={layout!r}")
         self.dim, self.base, self.layout, self.turn_values = dim, base, layout, values
 
-    def tables(self, query_positions: Any, key_positions: Any) -> tuple[Any, ...]:
+    @classmethod
+    def from_sizes(cls, sizes: Sizes, **options: Any) -> "RotaryPosition":
+        return cls(**{"dim": sizes.key_size} | options)
+
+    def tables(self, query_positions: Any, key_positions: Any, **segments: Any) -> tuple[Any, ...]:
         query = [ops.expand_dims(t, -2) for t in rotary_angles(query_positions, self.dim, self.base)]
         if key_positions is query_positions:
             return (*query, *query)

@@ -1,0 +1,278 @@
+"""A `TransformerConfig` to the inputs and outputs of a functional Keras model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kexue.models.config import TransformerConfig
+from kexue.nn import masks
+from kexue.nn.attention import registry as attention_kinds
+from kexue.nn.attention.plumbing import AttentionMask, PositionIds, PositionTables
+from kexue.nn.dropout import Dropout
+from kexue.nn.embeddings import SegmentEmbedding, TokenEmbedding
+from kexue.nn.feedforward import FeedForward
+from kexue.nn.heads.lm import LanguageModelHead
+from kexue.nn.heads.pooling import FirstTokenPooler
+from kexue.nn.norms import make_norm
+from kexue.nn.positions import registry as position_kinds
+from kexue.nn.positions.base import PositionEncoding, Sizes
+
+__all__ = ["HEADS", "Assembly"]
+
+HEADS = ("lm", "pooler", "nsp")
+"""Heads in the order in which they are built."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the blocks of one kind see: all of them, or the local ones of a model with windows."""
+
+    positions: PositionEncoding | None
+    mask: masks.Mask
+    causal: bool
+    arguments: dict[str, Any]  # of an attention layer's call
+
+
+class Assembly:
+    """Builds the graph; ``inputs``, ``outputs`` and ``limit`` (longest sequence, or None) are the result."""
+
+    def __init__(self, config: TransformerConfig, mask: masks.Mask, heads: tuple[str, ...], dtype: Any) -> None:
+        self.config, self.mask, self.heads, self.dtype = config, mask, heads, dtype
+        self.inputs = self._inputs()
+        condition = self.inputs.get("condition")
+        self.condition = {} if condition is None else {"condition": condition}
+        self._made: dict[str, Any] = {}
+        self.outputs = self._build()
+
+    # ---------------------------------------------------------------- parts
+
+    def _inputs(self) -> dict[str, keras.KerasTensor]:
+        config = self.config
+        inputs = {"token_ids": keras.Input((None,), dtype="int32", name="token_ids")}
+        optional = {"segment_ids": "int32", "padding_mask": "bool", "position_ids": "int32", "document_ids": "int32"}
+        if "rank" in self.mask.needs:
+            optional["order"] = "int32"
+        for name, dtype in optional.items():
+            inputs[name] = keras.Input((None,), dtype=dtype, name=name, optional=True)
+        if config.condition_size is not None:
+            inputs["condition"] = keras.Input(
+                (config.condition_size,), dtype="float32", name="condition", optional=True
+            )
+        return inputs
+
+    def positions(self, options: dict[str, Any], name: str = "position") -> PositionEncoding | None:
+        """The encoding that the configuration names."""
+        config = self.config
+        sizes = Sizes(
+            width=config.embedding_dim,
+            heads=config.num_heads,
+            key_size=config.key_dim,
+            max_length=config.max_length,
+            vocabulary_size=config.vocabulary_size,
+            bidirectional=not self.mask.lowering().causal,
+            offset=config.position_offset,
+            initializer=config.initializer,
+        )
+        if config.position in ("learned", "hierarchical"):
+            name = "position_embedding"
+        return position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
+
+    def norm(self, name: str) -> keras.layers.Layer:
+        """A norm of the configured kind."""
+        config = self.config
+        return make_norm(
+            config.norm,
+            epsilon=config.norm_epsilon,
+            scale=config.norm_scale,
+            offset=config.norm_bias and config.norm == "layer",
+            condition_size=config.condition_size,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def shared(self, name: str, make: Any) -> Any:
+        """The layer ``name``, made at its first use: blocks of a group have the same layers."""
+        if name not in self._made:
+            self._made[name] = make(name)
+        return self._made[name]
+
+    # ---------------------------------------------------------------- what every block needs to know, worked out once
+
+    def view(self, mask: masks.Mask, positions: PositionEncoding | None, position_ids: Any, suffix: str = "") -> View:
+        """Mask and position tables for attention layers."""
+        batch = self.inputs
+        kind = attention_kinds.find(self.config.attention)
+        arguments: dict[str, Any] = {}
+        causal = False
+        if kind.takes_facts:
+            names = ("padding_mask", "document_ids", "segment_ids", "order")
+            arguments = {name: batch[name] for name in names if name in batch}
+        else:
+            visible = AttentionMask(mask, name=f"attention_mask{suffix}")
+            causal = visible.causal_flag
+            arguments["attention_mask"] = visible(
+                batch["token_ids"],
+                batch["padding_mask"],
+                batch["segment_ids"],
+                batch["document_ids"],
+                batch.get("order"),
+            )
+        if positions is not None and positions.inside_attention:
+            segments = {"query_segments": batch["segment_ids"]} if positions.uses_segments else {}
+            arguments["tables"] = PositionTables(positions, name=f"position_tables{suffix}")(position_ids, **segments)
+        return View(positions, mask, causal, arguments)
+
+    # ---------------------------------------------------------------- the graph
+
+    def _build(self) -> dict[str, Any]:
+        config, batch = self.config, self.inputs
+        ids, padding = batch["token_ids"], batch["padding_mask"]
+        positions = self.positions(config.position_options)
+        self.limit = None if positions is None else positions.limit
+        position_ids = None
+        if positions is not None:
+            position_ids = PositionIds(self.limit, config.positions_from_padding, name="position_ids_or_count")(
+                ids, batch["position_ids"], batch["document_ids"], padding
+            )
+        views = {True: self.view(self.mask, positions, position_ids)}
+        if config.local_window is not None:
+            near = self.mask & masks.Window(config.local_window, config.local_window)
+            local = positions
+            if config.local_position_options is not None:
+                local = self.positions(config.local_position_options, "local_position")
+            views[False] = self.view(near, local, position_ids, "_local")
+
+        # Embeddings (B, L, E), then (B, L, D).
+        embedding = TokenEmbedding(
+            config.vocabulary_size, config.embedding_dim, config.initializer, dtype=self.dtype, name="token_embedding"
+        )
+        x = self._embed(embedding, positions, position_ids)
+        scores = None
+        for block in range(config.num_layers):
+            x, scores = self.block(x, block, views[config.is_global(block)], scores)
+        if config.norm_order == "pre":
+            x = self.norm("final_norm")(x, **self.condition)
+        return {"sequence_output": x} | self._heads(x, embedding)
+
+    def _embed(self, embedding: TokenEmbedding, positions: PositionEncoding | None, position_ids: Any) -> Any:
+        config, batch, dtype = self.config, self.inputs, self.dtype
+        x = embedding(batch["token_ids"])
+        if config.num_segments:
+            x = SegmentEmbedding(config.num_segments, config.initializer, dtype=dtype, name="segment_embedding")(
+                x, batch["segment_ids"]
+            )
+        if positions is not None and positions.acts_on_embeddings:
+            facts = {name: batch[name] for name in ("token_ids", "padding_mask", "document_ids")}
+            x = positions(x, position_ids, **facts)
+        if config.embedding_norm:
+            x = self.norm("embedding_norm")(x, **self.condition)
+        x = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")(x)
+        if config.embedding_dim != config.hidden_size:
+            x = keras.layers.Dense(
+                config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name="embedding_projection"
+            )(x)
+        return x
+
+    def block(self, x: Any, block: int, view: View, scores: Any = None, prefix: str = "") -> tuple[Any, Any]:
+        """One block: attention and a feed-forward part, or one layer that is both; scores go on to the next one."""
+        config = self.config
+        kind = attention_kinds.find(config.attention)
+        name = f"{prefix}block_{config.group(block)}"
+        inside = view.positions if "tables" in view.arguments else None
+        mask = {"mask": view.mask} if kind.takes_facts else {"causal": view.causal}
+        attention = self.shared(
+            f"{name}_attention",
+            lambda name: attention_kinds.make(
+                config.attention,
+                config.attention_options,
+                heads=config.num_heads,
+                key_size=config.key_dim,
+                value_size=config.value_dim,
+                key_heads=config.key_heads,
+                query_key_norm=config.norm_epsilon if config.query_key_norm else None,
+                positions=inside,
+                dropout=config.attention_dropout,
+                use_bias=config.attention_bias,
+                output_bias=config.attention_output_bias,
+                initializer=config.initializer,
+                dtype=self.dtype,
+                name=name,
+                **mask,
+            ),
+        )
+        arguments = dict(view.arguments)
+        keeps = getattr(attention, "residual_scores", False)
+        if keeps:
+            arguments["previous_scores"] = scores
+        before = config.norm_order == "pre" and (config.first_norm or block > 0 or bool(prefix))
+        x, scores = self.sublayer(
+            x, attention, arguments, before=before, after=config.norm_order == "post", keeps_scores=keeps
+        )
+        if kind.whole_block:
+            return x, scores
+        feedforward = self.shared(
+            f"{name}_feedforward",
+            lambda name: FeedForward(
+                config.intermediate_size,
+                config.activation,
+                config.gated,
+                config.feedforward_bias,
+                config.initializer,
+                dtype=self.dtype,
+                name=name,
+            ),
+        )
+        both = config.norm_order == "feedforward"
+        x, _ = self.sublayer(
+            x,
+            feedforward,
+            {},
+            before=both or config.norm_order == "pre",
+            after=both or config.norm_order == "post",
+        )
+        return x, scores
+
+    def sublayer(
+        self, x: Any, layer: Any, arguments: dict[str, Any], *, before: bool, after: bool, keeps_scores: bool = False
+    ) -> tuple[Any, Any]:
+        """``layer`` with its dropout, residual and norms; the second result is what else the layer gives."""
+        name, more = layer.name, None
+        inner = f"{name}_input_norm" if after else f"{name}_norm"
+        y = layer(self.shared(inner, self.norm)(x, **self.condition) if before else x, **arguments)
+        if keeps_scores:
+            y, more = y
+        y = self.shared(f"{name}_dropout", lambda n: Dropout(self.config.dropout, dtype=self.dtype, name=n))(y)
+        x = self.shared(f"{name}_residual", lambda n: keras.layers.Add(dtype=self.dtype, name=n))([x, y])
+        return (self.shared(f"{name}_norm", self.norm)(x, **self.condition) if after else x), more
+
+    def _heads(self, x: Any, embedding: TokenEmbedding) -> dict[str, Any]:
+        config, outputs = self.config, {}
+        if "lm" in self.heads:
+            outputs["logits"] = LanguageModelHead(
+                embedding,
+                transform=config.lm_transform,
+                project=config.embedding_dim != config.hidden_size,
+                activation=config.lm_activation or config.activation,
+                norm=config.norm,
+                norm_options={
+                    "epsilon": config.norm_epsilon,
+                    "scale": config.norm_scale,
+                    "offset": config.norm_bias and config.norm == "layer",
+                },
+                dense_bias=config.feedforward_bias,
+                bias=config.lm_bias,
+                tied=config.tie_embeddings,
+                initializer=config.initializer,
+                dtype=self.dtype,
+                name="lm_head",
+            )(x)
+        if "pooler" in self.heads or "nsp" in self.heads:
+            pooled = FirstTokenPooler(
+                use_bias=config.feedforward_bias, initializer=config.initializer, dtype=self.dtype, name="pooler"
+            )(x)
+            if "pooler" in self.heads:
+                outputs["pooled_output"] = pooled
+            if "nsp" in self.heads:
+                outputs["nsp_logits"] = keras.layers.Dense(2, dtype="float32", name="nsp_head")(pooled)
+        return outputs
