@@ -12,7 +12,7 @@ from kexue.models.families.base import Family, expand
 
 __all__ = ["configuration", "heads_in", "parts_of", "tokenizer_in"]
 
-_OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head."}
+_OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head.", "discriminator": "discriminator_head."}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
 
 
@@ -35,7 +35,7 @@ def configuration(data: Any, names: Iterable[str], family: str | None) -> tuple[
 
 
 def parts_of(config: TransformerConfig, family: Family, names: Iterable[str], layout: str) -> dict[str, list[str]]:
-    """Tensors by what they belong to: ``encoder``, ``lm``, ``pooler``, ``nsp``, ``ignored``, ``unknown``.
+    """Tensors by what they belong to: ``encoder``, ``lm`` and other heads, ``ignored``, ``unknown``.
 
     Args:
         config: of the model.
@@ -43,7 +43,7 @@ def parts_of(config: TransformerConfig, family: Family, names: Iterable[str], la
         names: of the tensors, in an official layout.
         layout: ``"hf"`` or ``"tf"``.
     """
-    rows = expand(family.rows, config.num_layers)
+    rows = expand(family.rows, config.num_blocks)
     if config.tie_embeddings:  # then the output table is a copy
         rows = [row for row in rows if row.ours != "lm_head/output_table"]
     groups = {name: row.group for row in rows for name in row.names(layout)}
@@ -68,7 +68,7 @@ def heads_in(config: TransformerConfig, family: Family, names: Iterable[str], la
     if own:
         return [head for head, prefix in _OWN_HEADS.items() if any(name.startswith(prefix) for name in names)]
     parts = parts_of(config, family, names, layout)
-    heads = [head for head in ("lm", "pooler", "nsp") if parts.get(head)]
+    heads = [head for head in _OWN_HEADS if parts.get(head)]
     if "pooler" not in heads and "nsp" in heads:
         heads.remove("nsp")  # it reads the pooled output
     return heads

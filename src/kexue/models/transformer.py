@@ -25,7 +25,8 @@ class Transformer(DirectCall, keras.Model):
         mask: which query sees which key: a `kexue.nn.masks.Mask`, a name or a configuration; the configuration's
             own by default. The same weights are an encoder, a language model (``Causal()``) or a
             sequence-to-sequence model (``Prefix()``).
-        head: None, ``"lm"`` (alias ``"mlm"``), ``"pooler"``, ``"nsp"``, or several in a tuple.
+        head: None, ``"lm"`` (alias ``"mlm"``), ``"pooler"``, ``"nsp"`` (sentence order in ALBERT),
+            ``"discriminator"`` (ELECTRA), or several in a tuple.
         dtype: Keras dtype policy of all layers, such as ``"mixed_bfloat16"``.
         name: of the model.
 
@@ -33,11 +34,13 @@ class Transformer(DirectCall, keras.Model):
         inputs: a dict of ``token_ids`` (batch, length) int32 and, each optional, ``segment_ids`` (batch, length)
             int32; ``padding_mask`` (batch, length), true at real tokens, all when left out; ``position_ids``
             (batch, length) int32; ``document_ids`` (batch, length) int32 of packed rows; ``order`` (batch, length)
-            int32 for a `Permuted` mask; ``condition`` (batch, condition_size) where the configuration has one.
+            int32 for a `Permuted` mask; ``condition`` (batch, condition_size), or (batch, length, condition_size)
+            with ``condition_per_token``, where the configuration has one.
 
     Returns:
         A dict: ``sequence_output`` (batch, length, hidden_size); with the heads ``logits`` (batch, length,
-        vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32.
+        vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32,
+        ``discriminator_logits`` (batch, length) float32.
 
     Called directly on arrays outside training, the model runs compiled on JAX (see `DirectCall`).
     """
@@ -72,7 +75,7 @@ class Transformer(DirectCall, keras.Model):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Heads in the order ``lm``, ``pooler``, ``nsp``."""
+        """Heads in the order ``lm``, ``pooler``, ``nsp``, ``discriminator``."""
         return self._parts[2]
 
     @property
@@ -86,9 +89,15 @@ class Transformer(DirectCall, keras.Model):
         shape = shapes["token_ids"]
         if len(shape) != 2:
             raise ConfigError(f"token_ids must be of shape (batch, length). Received: shape {shape}")
+        condition = shapes.pop("condition", None)
+        if condition is not None:
+            want: tuple[Any, ...] = (shape[0], self.config.condition_size)
+            want = (*shape, want[1]) if self.config.condition_per_token else want
+            if len(condition) != len(want) or not all(map(_agree, condition, want)):
+                raise ConfigError(f"condition must be of shape {want}. Received: shape {condition}")
         for name, other in shapes.items():
             fits = len(other) == 2 and (other[0] == 1 or _agree(other[0], shape[0])) and _agree(other[1], shape[1])
-            if name != "condition" and not fits:
+            if not fits:
                 raise ConfigError(f"{name} must have the shape of token_ids, {shape}. Received: shape {other}")
         free = inputs.get("position_ids") is None and inputs.get("document_ids") is None
         if free and self.max_tokens is not None and isinstance(shape[1], int) and shape[1] > self.max_tokens:

@@ -6,6 +6,7 @@ A table row names one weight of ours, how it is stored elsewhere, and the names 
         "encoder/layer_{i}/intermediate/dense/kernel")
 
 ``{i}`` is the block. PyTorch stores dense matrices as (out, in), Keras and TensorFlow as (in, out).
+A layout that a family does not have is an empty tuple of names.
 """
 
 import re
@@ -125,6 +126,10 @@ class Family:
     aliases: tuple[tuple[str, str], ...] = ()
     constants: Mapping[str, Callable[[TransformerConfig], np.ndarray]] = field(default_factory=dict)
     tied: str | None = None
+
+    def has_layout(self, layout: str) -> bool:
+        """Checkpoints of the layout ``"hf"`` or ``"tf"`` exist."""
+        return any(row.names(layout) for row in self.rows)
 
     def canonical(self, name: str) -> str:
         """A foreign name with old spellings replaced."""
