@@ -17,6 +17,7 @@ KINDS: dict[str, str] = {
     "hierarchical": "learned.HierarchicalPosition",
     "learned": "learned.LearnedPosition",
     "rotary": "rotary.RotaryPosition",
+    "shaw": "shaw.ShawPosition",
     "t5": "t5.T5Position",
 }
 
