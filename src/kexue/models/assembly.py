@@ -76,7 +76,10 @@ class Assembly:
         )
         if config.position in ("learned", "hierarchical"):
             name = "position_embedding"
-        return position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
+        made = position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
+        if made is not None:
+            made.check_mask(self.mask)
+        return made
 
     def norm(self, name: str) -> keras.layers.Layer:
         """A norm of the configured kind."""
