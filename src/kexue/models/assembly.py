@@ -69,20 +69,23 @@ class Assembly:
         self, options: dict[str, Any], name: str = "position", mask: masks.Mask | None = None
     ) -> PositionEncoding | None:
         """The encoding that the configuration names, for blocks under ``mask``, the encoder's by default."""
-        config = self.config
+        config, mask = self.config, self.mask if mask is None else mask
         sizes = Sizes(
             width=config.embedding_dim,
             heads=config.num_heads,
             key_size=config.key_dim,
             max_length=config.max_length,
             vocabulary_size=config.vocabulary_size,
-            bidirectional=not (self.mask if mask is None else mask).lowering().causal,
+            bidirectional=not mask.lowering().causal,
             offset=config.position_offset,
             initializer=config.initializer,
         )
         if config.position in ("learned", "hierarchical"):
             name = f"{name}_embedding"
-        return position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
+        made = position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
+        if made is not None:
+            made.check_mask(mask)
+        return made
 
     def norm(self, name: str) -> keras.layers.Layer:
         """A norm of the configured kind."""

@@ -31,7 +31,7 @@ _CONFIG_NAMES = ("config.json", "bert_config.json", "hparams.json")
 # Weights that a condition adds start as they are made, whatever the checkpoint.
 _CONDITION = re.compile(r"/(gain|bias|condition)_kernel$")
 # Weights with one row a token.
-_VOCABULARY = ("token_embedding/table", "lm_head/bias", "lm_head/output_table")
+_VOCABULARY = ("token_embedding/table", "lm_head/bias", "lm_head/output_table", "position/word_frequencies")
 
 
 def load(
