@@ -73,6 +73,7 @@ class Assembly:
             bidirectional=not self.mask.lowering().causal,
             offset=config.position_offset,
             initializer=config.initializer,
+            hidden_size=config.hidden_size,
         )
         if config.position in ("learned", "hierarchical"):
             name = "position_embedding"

@@ -14,9 +14,11 @@ __all__ = ["KINDS", "check", "make", "serialize", "without_defaults"]
 
 # Read when asked for, so that a model loads the encoding it has and no other.
 KINDS: dict[str, str] = {
+    "deberta": "deberta.DebertaPosition",
     "hierarchical": "learned.HierarchicalPosition",
     "learned": "learned.LearnedPosition",
     "rotary": "rotary.RotaryPosition",
+    "transformer_xl": "transformer_xl.TransformerXLPosition",
 }
 
 
