@@ -11,6 +11,7 @@ from kexue.models.weights import named_weights
 
 ACTIVATIONS = {
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "gelu_new": lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
     "relu": lambda x: np.maximum(x, 0),
     "silu": lambda x: x / (1 + np.exp(-x)),
 }
@@ -57,11 +58,31 @@ class Reference:
         z = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
         return np.stack([z.real, z.imag], -1).reshape(x.shape)
 
+    def bias(self, length):
+        """T5's, by its definition with logarithms."""
+        options, table = self.c.position_options, self.w["position_tables/position/table"]
+        both = options.get("bidirectional", self.c.mask != "causal")
+        n = options["num_buckets"] // (2 if both else 1)
+
+        def bucket(d):
+            first, d = (n, abs(d)) if both and d > 0 else (0, max(-d, 0))
+            if d < n // 2:
+                return first + d
+            ratio = math.log(d / (n // 2)) / math.log(options["max_distance"] / (n // 2))
+            return first + min(n - 1, n // 2 + math.floor(ratio * (n - n // 2) + 1e-9))
+
+        return np.array([[table[bucket(k - q)] for k in range(length)] for q in range(length)])
+
     def attention(self, name, x, visible):
-        c, h = self.c, self.c.num_heads
+        c, h, g = self.c, self.c.num_heads, self.c.key_heads or self.c.num_heads
         fused = x @ self.w[f"{name}/qkv_kernel"] + self.get(f"{name}/qkv_bias")
-        q, k, v = np.split(fused, [h * c.key_dim, 2 * h * c.key_dim], axis=-1)
-        q, k, v = q.reshape(len(x), h, -1), k.reshape(len(x), h, -1), v.reshape(len(x), h, -1)
+        q, k, v = np.split(fused, [h * c.key_dim, (h + g) * c.key_dim], axis=-1)
+        q, k, v = q.reshape(len(x), h, -1), k.reshape(len(x), g, -1), v.reshape(len(x), g, -1)
+        if c.query_key_norm:
+            q, k = self.norm(f"{name}/query_norm", q, None), self.norm(f"{name}/key_norm", k, None)
+        k, v = k[:, np.arange(h) * g // h], v[:, np.arange(h) * g // h]  # head i reads group i g / h
+        bias = self.bias(len(x)) if c.position == "t5" else np.zeros((len(x), len(x), h))
+        scale = c.attention_options.get("scale", 1 / math.sqrt(c.key_dim))
         if c.position == "rotary":
             q, k = self.rotate(q), self.rotate(k)
             v = self.rotate(v) if c.position_options.get("values") else v
@@ -69,7 +90,7 @@ class Reference:
         for i, head in np.ndindex(len(x), h):
             seen = np.flatnonzero(visible[i])
             if len(seen):
-                e = np.exp((s := k[seen, head] @ q[i, head] / math.sqrt(c.key_dim)) - s.max())
+                e = np.exp((s := k[seen, head] @ q[i, head] * scale + bias[i, seen, head]) - s.max())
                 out[i, head] = e / e.sum() @ v[seen, head]
         return out.reshape(len(x), -1) @ self.w[f"{name}/output_kernel"] + self.get(f"{name}/output_bias")
 
@@ -98,6 +119,11 @@ class Reference:
                                (f"block_{i}_feedforward", self.feedforward)):  # fmt: skip
                 if c.norm_order == "pre":
                     x = x + part(name, self.norm(f"{name}_norm", x, condition))
+                elif c.norm_order == "feedforward" and name.endswith("attention"):
+                    x = x + part(name, x)
+                elif c.norm_order == "feedforward":
+                    y = part(name, self.norm(f"{name}_input_norm", x, condition))
+                    x = self.norm(f"{name}_norm", x + y, condition)
                 else:
                     x = self.norm(f"{name}_norm", x + part(name, x), condition)
         x = self.norm("final_norm", x, condition) if c.norm_order == "pre" else x
@@ -114,7 +140,7 @@ class Reference:
             x = ACTIVATIONS[self.c.lm_activation or self.c.activation](x)
             x = self.norm("lm_head/norm", x, None)
         table = self.w["token_embedding/table"] if self.c.tie_embeddings else self.w["lm_head/output_table"]
-        return x @ table.T + self.get("lm_head/bias")
+        return self.c.lm_scale * x @ table.T + self.get("lm_head/bias")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -14,6 +14,18 @@ SMALL = {"vocabulary_size": 31, "hidden_size": 12, "num_layers": 2, "num_heads":
 SMALL |= {"max_length": 24, "dropout": 0.1, "attention_dropout": 0.1, "initializer": 0.3}
 ROTARY = {"position": "rotary", "key_size": 4}
 
+DECODER = {"num_segments": 0, "embedding_norm": False, "lm_transform": False, "lm_bias": False}
+GPT = DECODER | {"mask": "causal", "norm_epsilon": 1e-5, "activation": "gelu_new"}
+LLAMA = DECODER | {
+    "mask": "causal", "position": "rotary", "position_options": {"layout": "half", "base": 700.0}, "dropout": 0.0,
+    "activation": "silu", "gated": True, "norm": "rms", "norm_bias": False, "norm_epsilon": 1e-6, "norm_order": "pre",
+    "attention_bias": False, "feedforward_bias": False,
+}  # fmt: skip
+T5 = DECODER | {
+    "family": "t5", "position": "t5", "norm": "rms", "norm_bias": False, "norm_epsilon": 1e-6, "norm_order": "pre",
+    "position_options": {"bidirectional": True, "num_buckets": 12, "max_distance": 9}, "activation": "relu",
+    "attention_options": {"scale": 1.0}, "attention_bias": False, "feedforward_bias": False,
+}  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {
@@ -26,6 +38,27 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "norm_bias": False, "norm_epsilon": 1e-7, "attention_bias": False, "feedforward_bias": False,
         "lm_transform": False, "lm_bias": False,
     },
+    "gpt": GPT | {"family": "gpt", "intermediate_size": 48},
+    "gpt2": GPT | {"family": "gpt2", "norm_order": "pre"},
+    "gpt2_ml": GPT | {
+        "family": "gpt2_ml", "norm_order": "feedforward", "embedding_norm": True, "activation": "gelu", "num_layers": 2,
+    },
+    "llama": LLAMA | {"family": "llama", "num_heads": 6, "key_heads": 2, "key_size": 4, "value_size": 4},
+    "qwen2": LLAMA | {
+        "family": "qwen2", "attention_bias": True, "attention_output_bias": False, "tie_embeddings": False,
+    },
+    "qwen3": LLAMA | {
+        "family": "qwen3", "query_key_norm": True, "key_size": 6, "value_size": 6, "key_heads": 1,
+        "tie_embeddings": False,
+    },
+}  # fmt: skip
+# Models with a decoder have tests of their own; `CONFIGS` has their encoder.
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "t5": T5 | {"decoder_layers": 3, "lm_scale": 12**-0.5},
+    "mt5": T5 | {
+        "family": "mt5", "decoder_layers": 2, "gated": True, "activation": "gelu_new", "tie_embeddings": False,
+        "key_size": 5, "value_size": 5,
+    },
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "norm_first": {"norm_order": "pre"},
@@ -37,7 +70,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_positions": {"position": "none", "num_segments": 0},
     "condition": {"condition_size": 5},
     "untied": {"tie_embeddings": False, "embedding_norm": False},
-}
+    "t5_encoder": T5 | {"lm_scale": 12**-0.5},
+    "causal_buckets": {
+        "position": "t5", "mask": "causal", "position_options": {"num_buckets": 7, "max_distance": 6},
+    },
+}  # fmt: skip
 MASKS: dict[str, Any] = {
     "causal": "causal",
     "reverse": {"name": "causal", "config": {"reverse": True}},
@@ -49,7 +86,7 @@ CONFIGS = FAMILIES | VARIANTS | {name: {"mask": mask} for name, mask in MASKS.it
 
 
 def config(name: str, **changes: Any) -> TransformerConfig:
-    return TransformerConfig(**SMALL | CONFIGS[name] | changes)
+    return TransformerConfig(**SMALL | (CONFIGS | ENCODER_DECODERS)[name] | changes)
 
 
 def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
@@ -90,6 +127,11 @@ def batch(model: Transformer, rows: int = ROWS, length: int = LENGTH, seed: int 
     if model.config.condition_size:
         data["condition"] = rng.normal(size=(rows, model.config.condition_size)).astype("float32")
     data["padding_mask"][-1, length - 2 :] = False
+    if model.config.decoder_layers:
+        other = length - 2
+        ids = rng.integers(3, model.config.vocabulary_size, (rows, other)).astype("int32")
+        data |= {"decoder_token_ids": ids, "decoder_padding_mask": np.ones((rows, other), bool)}
+        data["decoder_padding_mask"][-1, other - 1 :] = False
     return data
 
 

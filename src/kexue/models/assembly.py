@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from kexue.models import decoder
 from kexue.models.config import TransformerConfig
 from kexue.nn import masks
 from kexue.nn.attention import registry as attention_kinds
@@ -53,6 +54,9 @@ class Assembly:
         optional = {"segment_ids": "int32", "padding_mask": "bool", "position_ids": "int32", "document_ids": "int32"}
         if "rank" in self.mask.needs:
             optional["order"] = "int32"
+        if config.decoder_layers is not None:
+            inputs["decoder_token_ids"] = keras.Input((None,), dtype="int32", name="decoder_token_ids")
+            optional |= decoder.OPTIONAL
         for name, dtype in optional.items():
             inputs[name] = keras.Input((None,), dtype=dtype, name=name, optional=True)
         if config.condition_size is not None:
@@ -61,8 +65,10 @@ class Assembly:
             )
         return inputs
 
-    def positions(self, options: dict[str, Any], name: str = "position") -> PositionEncoding | None:
-        """The encoding that the configuration names."""
+    def positions(
+        self, options: dict[str, Any], name: str = "position", mask: masks.Mask | None = None
+    ) -> PositionEncoding | None:
+        """The encoding that the configuration names, for blocks under ``mask``, the encoder's by default."""
         config = self.config
         sizes = Sizes(
             width=config.embedding_dim,
@@ -70,13 +76,13 @@ class Assembly:
             key_size=config.key_dim,
             max_length=config.max_length,
             vocabulary_size=config.vocabulary_size,
-            bidirectional=not self.mask.lowering().causal,
+            bidirectional=not (self.mask if mask is None else mask).lowering().causal,
             offset=config.position_offset,
             initializer=config.initializer,
             hidden_size=config.hidden_size,
         )
         if config.position in ("learned", "hierarchical"):
-            name = "position_embedding"
+            name = f"{name}_embedding"
         return position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
 
     def norm(self, name: str) -> keras.layers.Layer:
@@ -100,9 +106,18 @@ class Assembly:
 
     # ---------------------------------------------------------------- what every block needs to know, worked out once
 
-    def view(self, mask: masks.Mask, positions: PositionEncoding | None, position_ids: Any, suffix: str = "") -> View:
-        """Mask and position tables for attention layers."""
-        batch = self.inputs
+    def view(
+        self,
+        mask: masks.Mask,
+        positions: PositionEncoding | None,
+        position_ids: Any,
+        suffix: str = "",
+        prefix: str = "",
+        batch: dict[str, Any] | None = None,
+    ) -> View:
+        """Mask and position tables for attention layers; facts about the tokens from ``batch``, the encoder's inputs
+        by default."""
+        batch = self.inputs if batch is None else batch
         kind = attention_kinds.find(self.config.attention)
         arguments: dict[str, Any] = {}
         causal = False
@@ -110,18 +125,19 @@ class Assembly:
             names = ("padding_mask", "document_ids", "segment_ids", "order")
             arguments = {name: batch[name] for name in names if name in batch}
         else:
-            visible = AttentionMask(mask, name=f"attention_mask{suffix}")
+            visible = AttentionMask(mask, name=f"{prefix}attention_mask{suffix}")
             causal = visible.causal_flag
             arguments["attention_mask"] = visible(
                 batch["token_ids"],
                 batch["padding_mask"],
-                batch["segment_ids"],
+                batch.get("segment_ids"),
                 batch["document_ids"],
                 batch.get("order"),
             )
         if positions is not None and positions.inside_attention:
-            segments = {"query_segments": batch["segment_ids"]} if positions.uses_segments else {}
-            arguments["tables"] = PositionTables(positions, name=f"position_tables{suffix}")(position_ids, **segments)
+            segments = {"query_segments": batch.get("segment_ids")} if positions.uses_segments else {}
+            tables = PositionTables(positions, name=f"{prefix}position_tables{suffix}")
+            arguments["tables"] = tables(position_ids, **segments)
         return View(positions, mask, causal, arguments)
 
     # ---------------------------------------------------------------- the graph
@@ -154,62 +170,91 @@ class Assembly:
             x, scores = self.block(x, block, views[config.is_global(block)], scores)
         if config.norm_order == "pre":
             x = self.norm("final_norm")(x, **self.condition)
-        return {"sequence_output": x} | self._heads(x, embedding)
+        if config.decoder_layers is None:
+            return {"sequence_output": x} | self._heads(x, embedding)
+        y = decoder.build(self, embedding, x)
+        return {"encoder_output": x, "sequence_output": y} | self._heads(y, embedding)
 
     def _embed(self, embedding: TokenEmbedding, positions: PositionEncoding | None, position_ids: Any) -> Any:
         config, batch, dtype = self.config, self.inputs, self.dtype
-        x = embedding(batch["token_ids"])
+        x = embedding(batch["token_ids"], *([batch["segment_ids"]] if config.shared_segments else []))
         if config.num_segments:
             x = SegmentEmbedding(config.num_segments, config.initializer, dtype=dtype, name="segment_embedding")(
                 x, batch["segment_ids"]
             )
+        return self.after_embedding(x, positions, position_ids, batch)
+
+    def after_embedding(
+        self, x: Any, positions: PositionEncoding | None, position_ids: Any, batch: dict[str, Any], prefix: str = ""
+    ) -> Any:
+        """What follows the tables: positions, norm, dropout, projection; of the decoder with its ``prefix``."""
+        config, dtype = self.config, self.dtype
         if positions is not None and positions.acts_on_embeddings:
             facts = {name: batch[name] for name in ("token_ids", "padding_mask", "document_ids")}
             x = positions(x, position_ids, **facts)
         if config.embedding_norm:
-            x = self.norm("embedding_norm")(x, **self.condition)
-        x = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")(x)
+            x = self.norm(f"{prefix}embedding_norm")(x, **self.condition)
+        x = Dropout(config.dropout, dtype=dtype, name=f"{prefix}embedding_dropout")(x)
         if config.embedding_dim != config.hidden_size:
             x = keras.layers.Dense(
-                config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name="embedding_projection"
+                config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name=f"{prefix}embedding_projection"
             )(x)
         return x
 
-    def block(self, x: Any, block: int, view: View, scores: Any = None, prefix: str = "") -> tuple[Any, Any]:
-        """One block: attention and a feed-forward part, or one layer that is both; scores go on to the next one."""
+    def attention(self, name: str, view: View | None) -> Any:
+        """An attention layer of the configured kind; without a view one that attends to another sequence."""
+        config = self.config
+        inside = None
+        more: dict[str, Any] = {"cross": True}
+        if view is not None:
+            inside = view.positions if "tables" in view.arguments else None
+            takes_facts = attention_kinds.find(config.attention).takes_facts
+            more = {"mask": view.mask} if takes_facts else {"causal": view.causal}
+        return attention_kinds.make(
+            config.attention,
+            config.attention_options,
+            heads=config.num_heads,
+            key_size=config.key_dim,
+            value_size=config.value_dim,
+            key_heads=config.key_heads,
+            query_key_norm=config.norm_epsilon if config.query_key_norm else None,
+            positions=inside,
+            dropout=config.attention_dropout,
+            use_bias=config.attention_bias,
+            output_bias=config.attention_output_bias,
+            initializer=config.initializer,
+            dtype=self.dtype,
+            name=name,
+            **more,
+        )
+
+    def block(
+        self,
+        x: Any,
+        block: int,
+        view: View,
+        scores: Any = None,
+        prefix: str = "",
+        cross: dict[str, Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """One block: attention and a feed-forward part, or one layer that is both; scores go on to the next one.
+
+        With ``cross``, arguments of a call, attention to the encoder stands between the two.
+        """
         config = self.config
         kind = attention_kinds.find(config.attention)
         name = f"{prefix}block_{config.group(block)}"
-        inside = view.positions if "tables" in view.arguments else None
-        mask = {"mask": view.mask} if kind.takes_facts else {"causal": view.causal}
-        attention = self.shared(
-            f"{name}_attention",
-            lambda name: attention_kinds.make(
-                config.attention,
-                config.attention_options,
-                heads=config.num_heads,
-                key_size=config.key_dim,
-                value_size=config.value_dim,
-                key_heads=config.key_heads,
-                query_key_norm=config.norm_epsilon if config.query_key_norm else None,
-                positions=inside,
-                dropout=config.attention_dropout,
-                use_bias=config.attention_bias,
-                output_bias=config.attention_output_bias,
-                initializer=config.initializer,
-                dtype=self.dtype,
-                name=name,
-                **mask,
-            ),
-        )
+        attention = self.shared(f"{name}_attention", lambda name: self.attention(name, view))
         arguments = dict(view.arguments)
         keeps = getattr(attention, "residual_scores", False)
         if keeps:
             arguments["previous_scores"] = scores
-        before = config.norm_order == "pre" and (config.first_norm or block > 0 or bool(prefix))
-        x, scores = self.sublayer(
-            x, attention, arguments, before=before, after=config.norm_order == "post", keeps_scores=keeps
-        )
+        pre, post = config.norm_order == "pre", config.norm_order == "post"
+        before = pre and (config.first_norm or block > 0 or bool(prefix))
+        x, scores = self.sublayer(x, attention, arguments, before=before, after=post, keeps_scores=keeps)
+        if cross is not None:
+            layer = self.attention(f"{name}_cross_attention", None)
+            x, _ = self.sublayer(x, layer, cross, before=pre, after=post)
         if kind.whole_block:
             return x, scores
         feedforward = self.shared(
@@ -225,13 +270,7 @@ class Assembly:
             ),
         )
         both = config.norm_order == "feedforward"
-        x, _ = self.sublayer(
-            x,
-            feedforward,
-            {},
-            before=both or config.norm_order == "pre",
-            after=both or config.norm_order == "post",
-        )
+        x, _ = self.sublayer(x, feedforward, {}, before=both or pre, after=both or post)
         return x, scores
 
     def sublayer(
@@ -264,6 +303,7 @@ class Assembly:
                 dense_bias=config.feedforward_bias,
                 bias=config.lm_bias,
                 tied=config.tie_embeddings,
+                scale=config.lm_scale,
                 initializer=config.initializer,
                 dtype=self.dtype,
                 name="lm_head",

@@ -29,6 +29,7 @@ _POSITIVE = (
     "local_window",
     "global_every",
     "block_groups",
+    "decoder_layers",
 )
 
 
@@ -72,6 +73,8 @@ class TransformerConfig:
     """Rows of the position table, or the length a model without one was trained for."""
     num_segments: int = 2
     """Rows of the segment table; 0 for none."""
+    shared_segments: bool = False
+    """Segment ids are rows of the token table, without a table of their own; a batch may lack them (CDialGPT)."""
     mask: Any = "bidirectional"
     """Default attention mask: a name or configuration of `kexue.nn.masks`."""
     position: Any = "learned"
@@ -98,6 +101,8 @@ class TransformerConfig:
     """``position_options`` of the local blocks, where they differ."""
     block_groups: int | None = None
     """Number of distinct blocks, each used ``num_layers / block_groups`` times in a row (1 in ALBERT)."""
+    decoder_layers: int | None = None
+    """Blocks of a decoder whose cross-attention sees the blocks above (T5); None for no decoder."""
     activation: str = "gelu"
     """Of the feed-forward part; ``"gelu"`` is the exact form."""
     gated: bool = False
@@ -137,6 +142,8 @@ class TransformerConfig:
     """Activation of that map; ``activation`` when None."""
     lm_bias: bool = True
     """The logits have a bias."""
+    lm_scale: float = 1.0
+    """Hidden states are multiplied by this before the logits (T5)."""
     tie_embeddings: bool = True
     """The logits use the token table."""
     pad_id: int = 0
@@ -170,6 +177,10 @@ class TransformerConfig:
                 f"block_groups must divide num_layers. Received: block_groups={self.block_groups}, "
                 f"num_layers={self.num_layers}"
             )
+        if self.shared_segments and self.num_segments:
+            raise ConfigError(f"shared_segments needs num_segments=0. Received: num_segments={self.num_segments}")
+        if self.decoder_layers is not None and (self.local_window is not None or self.block_groups is not None):
+            raise ConfigError("a model with decoder_layers has no local_window and no block_groups.")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")

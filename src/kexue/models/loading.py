@@ -20,13 +20,13 @@ from kexue.checkpoints.dtypes import is_numeric
 from kexue.errors import CheckpointError, ConfigError
 from kexue.models import families
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row, expand
+from kexue.models.families.base import Family, Row
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
 
 __all__ = ["load", "read_config"]
 
-_CONFIG_NAMES = ("config.json", "bert_config.json")
+_CONFIG_NAMES = ("config.json", "bert_config.json", "hparams.json")
 # Weights that a condition adds start at zero, whatever the checkpoint.
 _CONDITION = re.compile(r"/(gain|bias)_kernel$")
 # Weights with one row a token.
@@ -64,7 +64,8 @@ def load(
         rename: ``{pattern: replacement}`` regular expressions applied to the checkpoint's tensor names.
         strict: a missing or unknown tensor is an error. Otherwise a missing one keeps its initial value and an
             unknown one is left, with a warning that names them.
-        **changes: fields of `TransformerConfig` to change, such as ``dropout=0.0`` or ``position="hierarchical"``.
+        **changes: fields of `TransformerConfig` to change, such as ``dropout=0.0`` or ``position="hierarchical"``;
+            ``decoder_layers=None`` leaves an encoder-decoder's decoder and gives the encoder alone.
 
     Raises:
         CheckpointError: no checkpoint, a broken one, or tensors that are missing, unknown or of the wrong shape.
@@ -81,11 +82,11 @@ def load(
         else:
             chosen = families.get(family) if family else families.detect(data, names)
             try:
-                settings = chosen.from_official(data)
+                settings = chosen.configure(data, names)
             except ConfigError as error:
                 raise ConfigError(f"{source}: {error}") from None
         chosen = families.get(family or settings.family)
-        before = settings.vocabulary_size
+        stored, before = settings, settings.vocabulary_size
         if condition_size is not None:
             changes["condition_size"] = condition_size
         if keep_tokens is not None or compound_tokens is not None:
@@ -98,7 +99,7 @@ def load(
         for name in _VOCABULARY:
             if name in shapes:  # as the checkpoint has them
                 shapes[name] = (before, *shapes[name][1:])
-        arrays = _Reader(checkpoint, names, chosen, settings, strict).read(shapes)
+        arrays = _Reader(checkpoint, names, chosen, settings, stored, strict).read(shapes)
     if keep_tokens is not None or compound_tokens is not None:
         for name in _VOCABULARY:
             if name in arrays:
@@ -203,8 +204,10 @@ class _Reader:
         names: Mapping[str, str],
         family: Family,
         config: TransformerConfig,
+        stored: TransformerConfig,
         strict: bool,
     ) -> None:
+        self.decoder_layers = stored.decoder_layers  # the checkpoint's decoder, which the model may do without
         self.checkpoint, self.family, self.config, self.strict = checkpoint, family, config, strict
         self.layout = "tf" if checkpoint.format == "tf" else "hf"
         self.names: dict[str, str] = {}
@@ -221,7 +224,12 @@ class _Reader:
         if "token_embedding.table" in self.names:
             return self._read_own(shapes)
         weights = [name for name in shapes if not _CONDITION.search(name)]
-        rows = {row.ours: row for row in expand(self.family.rows, self.config.num_blocks)}
+        if not self.family.has_layout(self.layout):
+            raise CheckpointError(
+                f"{self.checkpoint.path}: the family {self.family.name} has no "
+                f"{'TensorFlow' if self.layout == 'tf' else 'PyTorch'} layout that kexue knows. Pass another family=."
+            )
+        rows = {r.ours: r for r in self.family.table(self.config.replace(decoder_layers=self.decoder_layers))}
         untold = sorted(set(weights) - set(rows))
         if untold:
             raise CheckpointError(
@@ -311,6 +319,7 @@ class _Reader:
             for name in self.names
             if name not in theirs.values()
             and not name.startswith(heads)
+            and not (name.startswith("decoder_") and self.config.decoder_layers is None)
             and not _CONDITION.search(f"/{name.rsplit('.')[-1]}")
         ]
         self._complain(missing, extra)

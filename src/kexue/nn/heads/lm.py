@@ -26,6 +26,7 @@ class LanguageModelHead(keras.layers.Layer):
         dense_bias: the dense map has a bias.
         bias: the logits have a bias c.
         tied: use the table; otherwise an output matrix of its own.
+        scale: factor of what meets the table (T5).
         initializer: see `kexue.nn.initializers.make`.
     """
 
@@ -40,6 +41,7 @@ class LanguageModelHead(keras.layers.Layer):
         dense_bias: bool = True,
         bias: bool = True,
         tied: bool = True,
+        scale: float = 1.0,
         initializer: float | dict[str, int] = 0.02,
         **kwargs: Any,
     ) -> None:
@@ -48,6 +50,7 @@ class LanguageModelHead(keras.layers.Layer):
         self._shared = SimpleNamespace(embedding=embedding)
         self.transform, self.project, self.activation = transform, project, activation
         self.dense_bias, self.use_bias, self.tied, self.initializer = dense_bias, bias, tied, initializer
+        self.scale = scale
         self.norm = make_norm(norm, name="norm", dtype=self.dtype_policy, **(norm_options or {})) if transform else None
 
     def build(self, input_shape: Any) -> None:
@@ -74,6 +77,7 @@ class LanguageModelHead(keras.layers.Layer):
             x = x if self.dense_offset is None else x + self.dense_offset
         if self.norm is not None:
             x = self.norm(activations.get(self.activation)(x))
+        x = x if self.scale == 1.0 else x * ops.cast(self.scale, x.dtype)
         table = self._shared.embedding.table if self.output_table is None else self.output_table
         logits = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))  # (B, L, V)
         logits = ops.cast(logits, "float32")

@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "learned": "learned.LearnedPosition",
     "rotary": "rotary.RotaryPosition",
     "transformer_xl": "transformer_xl.TransformerXLPosition",
+    "t5": "t5.T5Position",
 }
 
 
