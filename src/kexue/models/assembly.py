@@ -79,6 +79,7 @@ class Assembly:
             bidirectional=not mask.lowering().causal,
             offset=config.position_offset,
             initializer=config.initializer,
+            hidden_size=config.hidden_size,
         )
         if config.position in ("learned", "hierarchical"):
             name = f"{name}_embedding"

@@ -17,6 +17,7 @@ KINDS: dict[str, str] = {
     "alibi": "alibi.AlibiPosition",
     "complex": "complex_order.ComplexOrderPosition",
     "conv": "conv.ConvolutionalPosition",
+    "deberta": "deberta.DebertaPosition",
     "floater": "floater.FloaterPosition",
     "hierarchical": "learned.HierarchicalPosition",
     "learned": "learned.LearnedPosition",
@@ -25,11 +26,12 @@ KINDS: dict[str, str] = {
     "rotary": "rotary.RotaryPosition",
     "rotary_generators": "rotary_generators.GeneratorRotaryPosition",
     "rotary_nd": "rotary_nd.RotaryNDPosition",
-    "sinusoidal": "sinusoidal.SinusoidalPosition",
-    "trainable_sinusoidal": "sinusoidal.TrainableSinusoidalPosition",
-    "tupe": "tupe.TupePosition",
     "shaw": "shaw.ShawPosition",
+    "sinusoidal": "sinusoidal.SinusoidalPosition",
     "t5": "t5.T5Position",
+    "trainable_sinusoidal": "sinusoidal.TrainableSinusoidalPosition",
+    "transformer_xl": "transformer_xl.TransformerXLPosition",
+    "tupe": "tupe.TupePosition",
 }
 
 
