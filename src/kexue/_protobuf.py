@@ -1,4 +1,4 @@
-"""The little of the protocol buffer wire format that checkpoint indices need: fields in, fields out."""
+"""The little of the protocol buffer wire format that checkpoint indices and SentencePiece models need."""
 
 from collections.abc import Iterator
 
