@@ -175,7 +175,8 @@ def template(single: Slots, pair: Slots, specials: Mapping[str, str], ids: Mappi
     missing = [specials.get(role, f"a token for {role}") for role in roles if specials.get(role) not in ids]
     if missing:
         raise DataError(
-            f"{name}: the vocabulary of {len(ids)} tokens lacks {', '.join(missing)}. Is this the vocabulary of the model?"
+            f"{name}: the vocabulary of {len(ids)} tokens lacks {', '.join(missing)}. "
+            "Is this the vocabulary of the model?"
         )
 
     def spell(slots: Slots) -> list[str]:

@@ -76,7 +76,8 @@ def build_sentencepiece(
 def guard(rust: tokenizers.Tokenizer) -> None:
     """Split inside the names of special tokens and of bytes, so that only the table of special tokens finds them.
 
-    The Rust unigram model would take a literal ``</s>`` or ``<0x41>`` of the text for that piece, SentencePiece does not.
+    The Rust unigram model would take a literal ``</s>`` or ``<0x41>`` of the text for that piece; SentencePiece does
+    not.
     """
     if type(rust.model).__name__ != "Unigram":
         return
@@ -100,16 +101,18 @@ def _unigram(model: SentencePieceModel, family: TextFamily, file: Path) -> Any:
     if not normal:
         raise DataError(f"{file}: not a valid SentencePiece model (it has no normal pieces)")
     lowest, highest = min(normal), max(normal)
-    scores = []
-    for piece, score, kind in zip(model.pieces, model.scores, model.kinds, strict=True):
+
+    def score(piece: str, given: float, kind: Kind) -> float:
         if kind is Kind.USER_DEFINED:
             # not below the lowest: the Rust library derives the score of unknown characters from that
-            score = max(len(piece.encode()) * highest - 0.1, lowest)
-        elif kind is not Kind.NORMAL:
-            score = 0.0
-        elif family.cleans and _NUMBER_COMMA.search(piece):
-            score -= 100.0  # "9," is cut into "9" and ",", as the original code of ALBERT and XLNet does
-        scores.append((piece, score))
+            return max(len(piece.encode()) * highest - 0.1, lowest)
+        if kind is not Kind.NORMAL:
+            return 0.0
+        # "9," is cut into "9" and ",", as the original code of ALBERT and XLNet does
+        return given - 100.0 if family.cleans and _NUMBER_COMMA.search(piece) else given
+
+    parts = zip(model.pieces, model.scores, model.kinds, strict=True)
+    scores = [(piece, score(piece, given, kind)) for piece, given, kind in parts]
     try:
         return models.Unigram(scores, model.unknown, model.byte_fallback)
     except Exception as error:  # the Rust library raises bare Exception
@@ -120,11 +123,8 @@ def _bpe(model: SentencePieceModel) -> Any:
     """A merge of SentencePiece is any two neighbours whose union is a piece, the one with the highest score first."""
     ids = {piece: index for index, piece in enumerate(model.pieces)}
     usable = {piece for piece, kind in zip(model.pieces, model.kinds, strict=True) if kind is Kind.NORMAL}
-    order = sorted(
-        (piece for piece in usable if len(piece) > 1), key=lambda piece: (-model.scores[ids[piece]], ids[piece])
-    )
     merges = []
-    for piece in order:
+    for piece in sorted(usable, key=lambda piece: (-model.scores[ids[piece]], ids[piece])):
         parts = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
         parts = [(left, right) for left, right in parts if left in usable and right in usable]
         merges += sorted(parts, key=lambda part: (ids[part[0]], ids[part[1]]))
@@ -145,7 +145,12 @@ def _normalizer(model: SentencePieceModel, family: TextFamily, config: Mapping[s
     if lowercase:
         steps.append(normalizers.Lowercase())
     if model.charsmap:
-        steps.append(normalizers.Precompiled(model.charsmap))
+        rules = normalizers.Precompiled(model.charsmap)
+        if rules.normalize_str("e\u0301") == "\u00e9":
+            # The rules compose letters and accents. The Rust library looks only at short clusters and takes the first
+            # rule that fits their beginning; composed beforehand, most clusters need no rule.
+            steps.append(normalizers.NFC())
+        steps.append(rules)
     if model.strip_spaces:
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(r"\A | \z"), "")]
     elif model.dummy_prefix and not _only_first(model, config):
@@ -221,7 +226,7 @@ def _names(config: Mapping[str, Any]) -> list[str]:
 
 
 def _symbols(model: SentencePieceModel, special: set[str]) -> list[str]:
-    """User-defined symbols that the model itself could not find: BPE has no scores, and a normaliser may change them."""
+    """User-defined symbols that the Rust model would not find: no merge leads to them, or the rules change them."""
     rules = normalizers.Precompiled(model.charsmap) if model.charsmap else None
     return [
         piece
