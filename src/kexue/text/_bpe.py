@@ -53,7 +53,7 @@ def build_bpe(
     if lowercase is not None and lowercase != family.lowercase:
         does = "always lower-cases" if family.lowercase else "byte-level BPE has no lower-casing"
         raise ConfigError(f"{file}: {family.name}: {does}. Received: {lowercase=}")
-    named = dict(family.specials) | specials
+    named = {**family.specials, **specials}
     if family.name == "roberta":
         _rust.require_specials(ids, named, str(vocab), ("unk", "cls", "sep"))
     words = family.name == "openai-gpt"
@@ -80,8 +80,8 @@ def build_bpe(
     ids = rust.get_vocab(with_added_tokens=True)
     if family.name == "roberta":
         prefix = bool(config.get("add_prefix_space", False))
-        ends = [(named[role], ids[named[role]]) for role in ("sep", "cls")]
-        rust.post_processor = processors.RobertaProcessing(*ends, True, prefix)
+        sep, cls = ((named[role], ids[named[role]]) for role in ("sep", "cls"))
+        rust.post_processor = processors.RobertaProcessing(sep, cls, True, prefix)
     elif config.get("add_bos_token"):
         single, pair = (("bos", 0), ("A", 0)), (("bos", 0), ("A", 0), ("bos", 1), ("B", 1))
         rust.post_processor = template(single, pair, named, ids, str(file))

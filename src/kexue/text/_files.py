@@ -144,7 +144,8 @@ def _load_json(file: Path, beside: Beside) -> Loaded:
     ids = rust.get_vocab()
     word_piece = type(rust.model).__name__ == "WordPiece"
     family = None if beside.family is None or word_piece else beside.family.specials
-    specials = _rust.find_specials(ids, beside.named, family)
+    absent = () if word_piece else [role for role in _rust.ROLES if beside.config.get(f"{role}_token", "") is None]
+    specials = _rust.find_specials(ids, beside.named, family, absent)
     if word_piece:
         _rust.require_specials(ids, _rust.BERT_SPECIALS | specials, str(file))
     config, lowercase = beside.config, beside.lowercase
@@ -191,7 +192,8 @@ def tokenizer_file(path: Path) -> Path:
 def lower_cases(rust: tokenizers.Tokenizer) -> bool:
     """Whether the normaliser turns text into lower case."""
     normalizer = rust.normalizer
-    steps = list(normalizer) if isinstance(normalizer, normalizers.Sequence) else [normalizer]
+    several = isinstance(normalizer, normalizers.Sequence)
+    steps = [normalizer[index] for index in range(len(normalizer))] if several else [normalizer]
     return any(
         isinstance(step, normalizers.Lowercase) or (isinstance(step, normalizers.BertNormalizer) and step.lowercase)
         for step in steps
@@ -219,6 +221,7 @@ def file_contents(
         parts = json.loads(files["tokenizer.json"])
         known = bpe_class(parts) if kind == "BPE" else None
         config["tokenizer_class"] = known or "PreTrainedTokenizerFast"
+        config |= {f"{role}_token": None for role in _rust.ROLES if role not in specials}  # there is none: no guessing
         if known:
             config["add_prefix_space"] = bool(getattr(rust.pre_tokenizer, "add_prefix_space", False))
             if known == "GPT2Tokenizer" and rust.post_processor is not None:

@@ -21,28 +21,28 @@ def exact_offsets(text: str, tokens: Sequence[str], offsets: Sequence[Range]) ->
     """Ranges of the tokens of BPE and unigram models.
 
     - White space at the edges of a token (``▁the`` stands for " the") does not belong to its range.
-    - A ``▁`` that was put before the text stands for nothing: its range is empty, not that of the first character.
+    - A ``▁`` alone has an empty range: where it was put before the text, the library gives it the first character.
     - A run of unknown characters that became bytes is one range in the Rust unigram model: each byte gets the range of
-      its own character, unless normalisation changed the characters.
+      its own character. Characters that normalisation changed share what is left between the others.
     """
-    result = [
-        (start, start) if _is_added(text, token, start, end) else _trimmed(text, start, end)
-        for token, (start, end) in zip(tokens, offsets, strict=True)
-    ]
+    ranges = list(offsets)
     index = 0
     while index < len(tokens):
         last = index + 1
         if offsets[index][1] - offsets[index][0] > 1 and _BYTE.fullmatch(tokens[index]):
             while last < len(tokens) and offsets[last] == offsets[index] and _BYTE.fullmatch(tokens[last]):
                 last += 1
-            start, end = offsets[index]
-            result[index:last] = _by_character(text, tokens[index:last], start, end) or result[index:last]
+            ranges[index:last] = _by_character(text, tokens[index:last], *offsets[index])
         index = last
-    return result
+    return [
+        (start, start) if _is_space(text, token, start, end) else _trimmed(text, start, end)
+        for token, (start, end) in zip(tokens, ranges, strict=True)
+    ]
 
 
-def _is_added(text: str, token: str, start: int, end: int) -> bool:
-    return not _SPACES.isdisjoint(token) and _SPACES.issuperset(token) and not _SPACES & set(text[start:end])
+def _is_space(text: str, token: str, start: int, end: int) -> bool:
+    """Whether a token stands for spaces only, of the text or put before it (not for a literal ``▁`` of the text)."""
+    return bool(token) and _SPACES.issuperset(token) and _SPACES.isdisjoint(text[start:end])
 
 
 def _trimmed(text: str, start: int, end: int) -> Range:
@@ -54,8 +54,18 @@ def _trimmed(text: str, start: int, end: int) -> Range:
 
 
 def _by_character(text: str, tokens: Sequence[str], start: int, end: int) -> list[Range]:
-    """Range of each byte token, empty if the bytes do not spell the characters."""
-    spelt = text[start:end].encode("utf-8", "replace")
-    if bytes(int(token[3:5], 16) for token in tokens) != spelt:
-        return []
-    return [(place, place + 1) for place in range(start, end) for _ in text[place].encode("utf-8")]
+    """Range of each byte token of a run: characters are matched from the left, then from the right."""
+    data = bytes(int(token[3:5], 16) for token in tokens)
+    left: list[Range] = []
+    right: list[Range] = []
+    while start < end and data.startswith(code := _bytes(text[start]), len(left)):
+        left += [(start, start + 1)] * len(code)
+        start += 1
+    while start < end and data.endswith(code := _bytes(text[end - 1]), len(left), len(data) - len(right)):
+        right += [(end - 1, end)] * len(code)
+        end -= 1
+    return left + [(start, end)] * (len(data) - len(left) - len(right)) + right[::-1]
+
+
+def _bytes(character: str) -> bytes:
+    return without_surrogates(character).encode("utf-8")

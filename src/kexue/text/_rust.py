@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +175,25 @@ def named_specials(*settings: Mapping[str, Any]) -> Special:
     return found
 
 
-def find_specials(ids: Mapping[str, int], named: Mapping[str, str], family: Mapping[str, str] | None = None) -> Special:
-    """The special tokens that exist: as they are named, else by the names of the family, else by the usual names."""
+def find_specials(
+    ids: Mapping[str, int],
+    named: Mapping[str, str],
+    family: Mapping[str, str] | None = None,
+    absent: Collection[str] = (),
+) -> Special:
+    """The special tokens that exist: as they are named, else by the names of the family, else by the usual names.
+
+    Roles in ``absent`` are not guessed.
+    """
     xlnet = {"<cls>", "<sep>"} <= ids.keys()
     usual = (_XLNET_SPECIALS, ROBERTA_SPECIALS) if xlnet else (BERT_SPECIALS, ROBERTA_SPECIALS)
     found: Special = {}
     for role in ROLES:
         for names in (named, *(usual if family is None else (family,))):
+            if names is not named and role in absent:
+                continue
+            if names is ROBERTA_SPECIALS and role in ("bos", "eos") and "[CLS]" in ids:
+                continue  # a BERT vocabulary with <s> among its words
             if names.get(role) in ids:
                 found[role] = names[role]
                 break

@@ -56,7 +56,7 @@ def build_sentencepiece(
         raise ConfigError(f"{file}: {family.name} has no lower-casing. Received: lowercase=True")
     if config.get("split_by_punct"):
         raise DataError(f"{file}: split_by_punct of tokenizer_config.json is not supported")
-    specials = dict(family.specials) | named
+    specials = {**family.specials, **named}
     rust = tokenizers.Tokenizer(_bpe(model) if model.bpe else _unigram(model, family, file))
     normalizer = _normalizer(model, family, config, lowercase)
     if normalizer:
@@ -91,7 +91,7 @@ def guard(rust: tokenizers.Tokenizer) -> None:
         return
     split = pre_tokenizers.Split(Regex("|".join(patterns)), "isolated")
     before = rust.pre_tokenizer
-    if isinstance(before, pre_tokenizers.Sequence) and list(before)[-1].__getstate__() == split.__getstate__():
+    if before is not None and split.__getstate__() in before.__getstate__():
         return
     rust.pre_tokenizer = split if before is None else pre_tokenizers.Sequence([before, split])
 
