@@ -54,15 +54,16 @@ def build_bpe(
         does = "always lower-cases" if family.lowercase else "byte-level BPE has no lower-casing"
         raise ConfigError(f"{file}: {family.name}: {does}. Received: {lowercase=}")
     named = {**family.specials, **specials}
-    if family.name == "roberta":
-        _rust.require_specials(ids, named, str(vocab), ("unk", "cls", "sep"))
+    if family.name in ("roberta", "openai-gpt"):
+        roles = ("unk", "cls", "sep") if family.name == "roberta" else ("unk",)
+        _rust.require_specials(ids, named, str(vocab), roles)
     words = family.name == "openai-gpt"
     unknown = named["unk"] if words else None
     try:
         rust = tokenizers.Tokenizer(
             models.BPE(
                 ids,
-                _read_merges(merges),
+                _read_merges(merges, ids),
                 continuing_subword_prefix="",
                 end_of_word_suffix=_END_OF_WORD if words else "",
                 fuse_unk=False,
@@ -118,7 +119,8 @@ def _read_ids(vocab: Path) -> dict[str, int]:
     return ids
 
 
-def _read_merges(path: Path) -> list[tuple[str, str]]:
+def _read_merges(path: Path, ids: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The merges, each of tokens of the vocabulary into a token of it: the Rust library aborts on others."""
     merges = []
     for number, line in enumerate(_rust.read_text(path).split("\n"), 1):
         parts = line.rstrip("\r").split(" ")
@@ -126,6 +128,9 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
             continue
         if len(parts) != 2 or not all(parts):
             raise DataError(f"{path}:{number}: a merge is two tokens and one space. Received: {line!r}")
+        unknown = [token for token in (*parts, "".join(parts)) if token not in ids]
+        if unknown:
+            raise DataError(f"{path}:{number}: does not fit vocab.json, which has no token {unknown[0]!r}")
         merges.append((parts[0], parts[1]))
     return merges
 

@@ -159,7 +159,7 @@ def _load_json(file: Path, beside: Beside) -> Loaded:
         if "tokenize_chinese_chars" in config:
             normalizer.handle_chinese_chars = bool(config["tokenize_chinese_chars"])
         rust.normalizer = normalizer
-        if rust.post_processor is None:
+        if word_piece and rust.post_processor is None:
             rust.post_processor = _rust.bert_processor(ids, specials)
     elif lowercase is not None and lowercase != lower_cases(rust):
         raise ConfigError(

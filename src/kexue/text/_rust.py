@@ -154,7 +154,9 @@ def load_json_tokenizer(path: Path) -> tokenizers.Tokenizer:
     read_json(path)
     try:
         rust = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the Rust library raises bare Exception
+    except BaseException as error:  # the Rust library raises bare Exception, or panics, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise DataError(f"{path}: not a tokenizer of the tokenizers library ({error})") from None
     rust.no_truncation()
     rust.no_padding()
