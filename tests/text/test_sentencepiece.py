@@ -1,93 +1,16 @@
-"""SentencePiece models without the package: files, damage, families, offsets, saving. Models are written by hand."""
+"""SentencePiece models without the package: families, normalisation, merges and cuts. Models are written by hand."""
 
 import itertools
 import json
-import pickle
-import string
-import unicodedata
 
-import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.text.hard_texts import HARD_TEXTS
-from tests.text.spiece import BYTE, CONTROL, NORMAL, SYMBOL, UNKNOWN, UNUSED, charsmap, model_bytes, number, write
+from tests.text.spiece import NORMAL, SYMBOL, model_bytes, write
+from tests.text.spiece_families import FIRST, TEMPLATES, bpe_pieces, family_bytes, unigram_pieces
 
-from kexue._protobuf import put_bytes
 from kexue.errors import ConfigError, DataError
-from kexue.text import Tokenizer, extend_vocabulary, pad, simplify_vocabulary, windows
-from kexue.text._sentencepiece import read_sentencepiece
-
-RULES = charsmap({"Ａ": "A", "㈱": "(株)", "e\u0301": "é", "\t": " ", "\u3000": " ", "\u200b": ""})
-LETTERS = [*"abcdefghijklmnopqrstuvwxyzAé今天北京(株)[]<>/#,.'\"0123456789"]
-WORDS = ["▁", "▁hello", "▁the", "lo", "he", "▁今天", "北京", "ing", "▁9,", "9,", "un", "th"]
-BYTES = [(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
-
-
-def unigram_pieces(first, byte_fallback=False):
-    """The family's own tokens, then words and letters with different scores."""
-    body = [(piece, -1.0 - 0.37 * index, NORMAL) for index, piece in enumerate(WORDS)]
-    body += [(piece, -8.0 - 0.11 * index, NORMAL) for index, piece in enumerate(LETTERS)]
-    return [*first, *(BYTES if byte_fallback else []), *body]
-
-
-def bpe_pieces(first, byte_fallback=False):
-    """Merges in order, then letters, as the trainer of SentencePiece writes them."""
-    merges = ["he", "▁t", "lo", "▁the", "llo", "hello", "▁hello", "今天", "▁▁", "北京", "in", "ing"]
-    body = [(piece, -float(index), NORMAL) for index, piece in enumerate(merges + ["▁t", "▁"][1:] + LETTERS)]
-    return [*first, *(BYTES if byte_fallback else []), *body]
-
-
-FIRST = {
-    "albert": [
-        ("<pad>", 0, CONTROL),
-        ("<unk>", 0, UNKNOWN),
-        ("[CLS]", 0, CONTROL),
-        ("[SEP]", 0, CONTROL),
-        ("[MASK]", 0, SYMBOL),
-    ],
-    "t5": [("<pad>", 0, CONTROL), ("</s>", 0, CONTROL), ("<unk>", 0, UNKNOWN)],
-    "xlnet": [("<unk>", 0, UNKNOWN)]
-    + [(name, 0, CONTROL) for name in ("<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>")]
-    + [("<eop>", 0, SYMBOL)],
-    "deberta-v2": [("[PAD]", 0, CONTROL), ("[CLS]", 0, CONTROL), ("[SEP]", 0, CONTROL), ("[UNK]", 0, UNKNOWN)],
-    "llama": [("<unk>", 0, UNKNOWN), ("<s>", 0, CONTROL), ("</s>", 0, CONTROL)],
-}  # fmt: skip
-FIRST["mt5"] = FIRST["t5"]
-FIRST["xlm-roberta"] = FIRST["plain"] = FIRST["llama"]
-FILES = {"deberta-v2": "spm.model", "llama": "tokenizer.model", "xlm-roberta": "sentencepiece.bpe.model"}
-
-
-def family_bytes(family):
-    if family == "llama":
-        return model_bytes(bpe_pieces(FIRST["llama"], True), kind=2, byte_fallback=True, strip=False)
-    return model_bytes(unigram_pieces(FIRST[family], family == "plain"), byte_fallback=family == "plain", rules=RULES)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("families")
-    return {family: write(root / family, FILES.get(family, "spiece.model"), family_bytes(family)) for family in FIRST}
-
-
-@pytest.fixture(scope="module")
-def tokenizers_of(folders):
-    return {family: Tokenizer.from_pretrained(folder, family=family) for family, folder in folders.items()}
-
-
-# ---------------------------------------------------------------- families
-
-
-TEMPLATES = {
-    "albert": ("[CLS] ▁hello [SEP]", "[CLS] ▁hello [SEP] ▁今天 [SEP]", [0, 0, 0, 1, 1]),
-    "t5": ("▁hello </s>", "▁hello </s> ▁今天 </s>", [0, 0, 0, 0]),
-    "mt5": ("▁hello </s>", "▁hello </s> ▁今天 </s>", [0, 0, 0, 0]),
-    "xlnet": ("▁hello <sep> <cls>", "▁hello <sep> ▁今天 <sep> <cls>", [0, 0, 1, 1, 2]),
-    "deberta-v2": ("[CLS] ▁hello [SEP]", "[CLS] ▁hello [SEP] ▁今天 [SEP]", [0, 0, 0, 1, 1]),
-    "llama": ("<s> ▁hello", "<s> ▁hello <s> ▁ 今天", [0, 0, 1, 1, 1]),
-    "xlm-roberta": ("<s> ▁hello </s>", "<s> ▁hello </s> </s> ▁今天 </s>", [0] * 6),
-    "plain": ("▁hello", "▁hello ▁今天", [0, 1]),
-}
+from kexue.text import Tokenizer
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
@@ -217,41 +140,41 @@ def test_configured_tokens(tmp_path):
             Tokenizer.from_pretrained(tmp_path)
 
 
-def test_roles_can_be_given(folders):
-    tokenizer = Tokenizer.from_pretrained(folders["llama"], family="llama", specials={"pad": "</s>"})
+def test_roles_can_be_given(family_folders):
+    tokenizer = Tokenizer.from_pretrained(family_folders["llama"], family="llama", specials={"pad": "</s>"})
     assert tokenizer.pad_id == tokenizer.eos_id == 2
     with pytest.raises(DataError, match="nope"):
-        Tokenizer.from_pretrained(folders["llama"], family="llama", specials={"pad": "nope"})
+        Tokenizer.from_pretrained(family_folders["llama"], family="llama", specials={"pad": "nope"})
     with pytest.raises(ConfigError, match="roles"):
-        Tokenizer.from_pretrained(folders["llama"], family="llama", specials={"end": "</s>"})
+        Tokenizer.from_pretrained(family_folders["llama"], family="llama", specials={"end": "</s>"})
 
 
-def test_choices_that_do_not_fit(folders):
+def test_choices_that_do_not_fit(family_folders):
     with pytest.raises(ConfigError, match="family='albert'"):
-        Tokenizer.from_pretrained(folders["t5"])
+        Tokenizer.from_pretrained(family_folders["t5"])
     with pytest.raises(ConfigError, match="family must be one of"):
-        Tokenizer.from_pretrained(folders["t5"], family="bert4")
+        Tokenizer.from_pretrained(family_folders["t5"], family="bert4")
     with pytest.raises(ConfigError, match="lower-casing"):
-        Tokenizer.from_pretrained(folders["t5"], family="t5", lowercase=True)
+        Tokenizer.from_pretrained(family_folders["t5"], family="t5", lowercase=True)
     with pytest.raises(DataError, match="opens with <unk>"):
-        Tokenizer.from_pretrained(folders["t5"], family="xlm-roberta")
+        Tokenizer.from_pretrained(family_folders["t5"], family="xlm-roberta")
     with pytest.raises(ConfigError, match="WordPiece"):
-        Tokenizer.from_pretrained(folders["t5"], family="t5", pre_tokenize=str.split)
+        Tokenizer.from_pretrained(family_folders["t5"], family="t5", pre_tokenize=str.split)
 
 
 # ---------------------------------------------------------------- normalisation
 
 
-def test_albert_cleans(folders):
-    lower = Tokenizer.from_pretrained(folders["albert"], family="albert")
+def test_albert_cleans(family_folders):
+    lower = Tokenizer.from_pretrained(family_folders["albert"], family="albert")
     assert lower.lowercase
     assert lower.encode("  HÉLLO\u3000the ").tokens == ("[CLS]", "▁hello", "▁the", "[SEP]")
     assert lower.encode("``a''").tokens == lower.encode('"a"').tokens
-    cased = Tokenizer.from_pretrained(folders["albert"], family="albert", lowercase=False)
+    cased = Tokenizer.from_pretrained(family_folders["albert"], family="albert", lowercase=False)
     assert not cased.lowercase
     assert cased.encode("A").tokens == ("[CLS]", "▁", "A", "[SEP]")
     assert lower.encode("9,9").tokens == ("[CLS]", "▁", "9", ",", "9", "[SEP]")  # not "▁9,"
-    plain = Tokenizer.from_pretrained(folders["albert"], family="plain", specials={"mask": "[MASK]"})
+    plain = Tokenizer.from_pretrained(family_folders["albert"], family="plain", specials={"mask": "[MASK]"})
     assert plain.encode("9,9").tokens == ("▁9,", "9")
 
 
@@ -276,10 +199,10 @@ def test_no_prefix(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["t5", "plain", "albert", "deberta-v2"])
-def test_names_of_pieces_in_a_text(folders, family):
+def test_names_of_pieces_in_a_text(family_folders, family):
     """A literal ``</s>`` is the token only where that is wanted; ``<0x41>`` in a text never is the byte."""
-    specials = Tokenizer.from_pretrained(folders[family], family=family)
-    literal = Tokenizer.from_pretrained(folders[family], family=family, specials_in_text=False)
+    specials = Tokenizer.from_pretrained(family_folders[family], family=family)
+    literal = Tokenizer.from_pretrained(family_folders[family], family=family, specials_in_text=False)
     for token in sorted(set(specials.specials.values())):
         assert specials.token_to_id(token) in specials.encode(f"the {token} the").token_ids[1:-1]
         inner = literal.encode(f"the {token} the")
@@ -290,8 +213,8 @@ def test_names_of_pieces_in_a_text(folders, family):
     assert {"0", "x", "4", "1"} <= {c for token in encoding.tokens for c in token}
 
 
-def test_a_saved_unigram_keeps_literals_out(folders, tmp_path):
-    Tokenizer.from_pretrained(folders["t5"], family="t5").save(tmp_path)
+def test_a_saved_unigram_keeps_literals_out(family_folders, tmp_path):
+    Tokenizer.from_pretrained(family_folders["t5"], family="t5").save(tmp_path)
     for _ in range(2):  # also when saved again
         tokenizer = Tokenizer.from_pretrained(tmp_path, specials_in_text=False)
         assert tokenizer.eos_id not in tokenizer.encode("the </s> the").token_ids[:-1]
@@ -340,203 +263,3 @@ def best(text, pieces):
 @given(text=st.text(st.sampled_from("helothingun今天北京9,"), min_size=1, max_size=10))
 def test_unigram_is_the_best_cut(tokenizers_of, text):
     assert tokenizers_of["t5"].encode(text).tokens[:-1] == best(text, unigram_pieces(FIRST["t5"]))
-
-
-# ---------------------------------------------------------------- offsets, decoding, the common road
-
-TEXTS = st.text(
-    st.one_of(st.sampled_from("hello the今天北京 \t\u3000Ａ㈱é\u0301😀#<>"), st.characters(codec="utf-8")), max_size=25
-)
-
-
-@pytest.mark.parametrize("family", list(TEMPLATES))
-@given(text=TEXTS)
-@example(text="  今😀😀a\u0301 ㈱株Ａ  the")
-def test_offsets(tokenizers_of, family, text):
-    tokenizer = tokenizers_of[family]
-    encoding = tokenizer.encode(text)
-    spans = encoding.offsets[~encoding.special].tolist()
-    tokens = [token for token, special in zip(encoding.tokens, encoding.special, strict=True) if not special]
-    last = (0, 0)
-    covered = np.zeros(len(text), bool)
-    for token, (start, end) in zip(tokens, spans, strict=True):
-        assert 0 <= start <= end <= len(text)
-        assert start >= last[0]
-        assert end >= last[1]
-        last = (start, end)
-        covered[start:end] = True
-        surface = text[start:end]
-        body = token.replace("▁", "")
-        if token.startswith("<0x"):
-            byte = int(token[3:5], 16)
-            composed = unicodedata.normalize("NFC", text[start : end + 1])  # the accent is outside the range
-            assert byte in surface.encode() or byte in composed.encode() or start == end
-            assert start < end or text[start - 1].isspace()
-        elif token not in tokenizer.specials.values() and surface.isascii() and "\u0301" not in text:
-            assert surface.replace("\t", "") in (body, body.upper())
-    if family in ("llama", "plain"):  # bytes stand for all that is unknown: nothing but white space is lost
-        for index, character in enumerate(text):
-            assert covered[index] or character.isspace() or character in "\u200b\u0301▁", (text, index)
-
-
-@given(text=st.text(st.sampled_from("今😀𠀀x é"), max_size=8))
-def test_bytes_of_a_character_share_its_place(tokenizers_of, text):
-    for family in ("plain", "llama"):
-        encoding = tokenizers_of[family].encode(text)
-        for token, (start, end) in zip(encoding.tokens, encoding.offsets.tolist(), strict=True):
-            if token.startswith("<0x"):
-                assert end - start == 1
-        for index, character in enumerate(text):
-            here = [
-                t for t, o in zip(encoding.tokens, encoding.offsets.tolist(), strict=True) if o == [index, index + 1]
-            ]
-            if here and here[0].startswith("<0x"):
-                assert bytes(int(token[3:5], 16) for token in here) == character.encode()
-
-
-@given(text=TEXTS.map(lambda text: text.replace("▁", "").replace("\x00", "")))
-def test_llama_round_trip(tokenizers_of, text):
-    tokenizer = tokenizers_of["llama"]
-    assert tokenizer.decode(tokenizer.encode(text).token_ids) == text
-
-
-def test_decoding(tokenizers_of):
-    for family in TEMPLATES:
-        tokenizer = tokenizers_of[family]
-        assert tokenizer.decode(tokenizer.encode("hello the 今天北京").token_ids) == "hello the 今天北京"
-
-
-def test_truncation_padding_windows(tokenizers_of):
-    tokenizer = tokenizers_of["xlnet"]
-    short = tokenizer.encode("hello the hello the", "今天 今天", max_length=6)
-    assert short.tokens == ("▁hello", "▁the", "<sep>", "▁今天", "<sep>", "<cls>")
-    assert short.truncated
-    rows = [tokenizer.encode("hello"), tokenizer.encode("hello the the")]
-    batch = pad(rows, pad_id=tokenizer.pad_id, buckets=None)
-    assert batch["token_ids"][0, -2:].tolist() == [tokenizer.pad_id] * 2  # on the right, as everywhere
-    assert batch["padding_mask"].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
-    parts = windows(tokenizer.encode("hello the hello the hello"), 4, 2)
-    assert all(part.tokens[-2:] == ("<sep>", "<cls>") for part in parts)
-    assert tokenizer.encode("hello the").char_span(1, 2) == (6, 9)
-    assert tokenizer.encode("hello the").token_span(6, 9) == (1, 2)
-
-
-# ---------------------------------------------------------------- saving
-
-
-@pytest.mark.parametrize("family", list(TEMPLATES))
-def test_save_load_pickle(tokenizers_of, tmp_path, family):
-    tokenizer = tokenizers_of[family]
-    tokenizer.save(tmp_path)
-    assert (tmp_path / "tokenizer.json").is_file()
-    assert not (tmp_path / "vocab.json").exists()
-    for other in (Tokenizer.from_pretrained(tmp_path), pickle.loads(pickle.dumps(tokenizer))):
-        assert other.specials == tokenizer.specials
-        assert other.vocabulary == tokenizer.vocabulary
-        for text in HARD_TEXTS:
-            for pair in (None, "今天"):
-                a, b = tokenizer.encode(text, pair), other.encode(text, pair)
-                assert a.token_ids.tolist() == b.token_ids.tolist()
-                assert a.segment_ids.tolist() == b.segment_ids.tolist()
-                assert a.offsets.tolist() == b.offsets.tolist()
-
-
-def test_no_slimming(tokenizers_of):
-    for family in ("t5", "llama"):
-        with pytest.raises(ConfigError, match="only WordPiece"):
-            simplify_vocabulary(tokenizers_of[family])
-        with pytest.raises(ConfigError, match="WordPiece"):
-            extend_vocabulary(tokenizers_of[family], ["new"])
-
-
-# ---------------------------------------------------------------- damaged files
-
-GOOD = unigram_pieces(FIRST["t5"])
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "no pieces"),
-        (b"\n", "cut off"),
-        (b"not a model at all", "not a valid"),
-        (model_bytes(GOOD)[:50], "cut off"),
-        (model_bytes([("a", 0.0, NORMAL)]), "unknown characters, there are 0"),
-        (model_bytes([*GOOD, ("b2", 0.0, UNKNOWN)]), "there are 2"),
-        (model_bytes([*GOOD, ("a", 0.0, NORMAL)]), "'a' stands twice"),
-        (model_bytes([*GOOD, ("", 0.0, NORMAL)]), "is empty"),
-        (model_bytes([*GOOD, ("zz", float("nan"), NORMAL)]), "'zz' is nan"),
-        (model_bytes([*GOOD, ("zz", 0.0, 9)]), "not a valid"),
-        (model_bytes([("<unk>", 0.0, UNKNOWN)]), "no normal pieces"),
-        (model_bytes([*GOOD, ("zz", 0.0, UNUSED)]), "unused"),
-        (model_bytes(GOOD, kind=4), "model_type=4"),
-        (model_bytes(GOOD, trainer=number(24, 1)), "suffix"),
-        (model_bytes(GOOD, normalizer=number(5, 0)), "escape"),
-        (model_bytes(GOOD, byte_fallback=True), "256 byte pieces"),
-        (model_bytes(GOOD) + put_bytes(1, put_bytes(1, b"\xff")), "utf-8"),
-        (model_bytes(GOOD) + put_bytes(1, number(1, 3)), "number where text"),
-        (model_bytes(GOOD) + put_bytes(1, put_bytes(1, b"zz") + put_bytes(2, b"x")), "where a number"),
-        (model_bytes(GOOD, rules=b"\1\2"), "cut off"),
-        (model_bytes(GOOD, rules=RULES[:900]), "cut off"),
-        (model_bytes(GOOD, rules=RULES[:1024]), "cut off"),
-        (model_bytes(GOOD, rules=RULES[:-9]), "outside the replacements"),
-        (model_bytes(GOOD, rules=RULES + b"\xff"), "UTF-8"),
-    ],
-)
-def test_damage_is_named(tmp_path, data, words):
-    path = write(tmp_path, "spiece.model", data) / "spiece.model"
-    with pytest.raises(DataError, match=words) as caught:
-        Tokenizer.from_pretrained(path, family="t5")
-    assert "spiece.model" in str(caught.value)
-
-
-SMALL = model_bytes(unigram_pieces(FIRST["t5"]), rules=charsmap({"Ａ": "A", "e\u0301": "é"}))
-
-
-@settings(max_examples=300)
-@given(place=st.integers(0, len(SMALL) - 1), value=st.integers(0, 255), cut=st.booleans())
-def test_any_damage_is_an_error_or_harmless(tmp_path_factory, place, value, cut):
-    data = bytearray(SMALL)
-    data[place] = value
-    path = tmp_path_factory.getbasetemp() / "damaged.model"
-    path.write_bytes(bytes(data[:place]) if cut else bytes(data))
-    try:
-        tokenizer = Tokenizer.from_pretrained(path, family="plain")
-    except DataError:
-        return
-    for text in ("hello Ａe\u0301 今天", *HARD_TEXTS[4:8]):
-        tokenizer.encode(text)
-
-
-@settings(max_examples=300)
-@given(data=st.data())
-def test_damaged_rules_never_reach_the_rust_library(data):
-    """Damage to units that matter: the check must refuse what the library would stumble over."""
-    from tokenizers import normalizers
-
-    from kexue.text._charsmap import check_charsmap
-
-    rules = bytearray(RULES)
-    places = [at for at in range(4, len(rules)) if rules[at]]
-    for _ in range(data.draw(st.integers(1, 3))):
-        rules[data.draw(st.sampled_from(places))] = data.draw(st.integers(0, 255))
-    try:
-        check_charsmap(bytes(rules))
-    except ValueError:
-        return
-    normalizer = normalizers.Precompiled(bytes(rules))
-    for text in ("Ａ㈱e\u0301\t\u3000\u200b", string.printable, *HARD_TEXTS):
-        normalizer.normalize_str(text)
-
-
-def test_real_numbers_are_read(tmp_path):
-    pieces = [("<unk>", 0.0, UNKNOWN), ("a", -1.5, NORMAL), ("今", -2.25, NORMAL)]
-    path = write(tmp_path, "m.model", model_bytes(pieces, rules=RULES, prefix=False)) / "m.model"
-    model = read_sentencepiece(path)
-    assert model.pieces == ["<unk>", "a", "今"]
-    assert model.scores == [0.0, -1.5, -2.25]
-    assert model.charsmap == RULES
-    assert (model.bpe, model.byte_fallback, model.dummy_prefix, model.strip_spaces) == (False, False, False, True)
-    assert model.unknown == 0
-    with pytest.raises(DataError, match="cannot be read"):
-        read_sentencepiece(tmp_path / "none.model")
