@@ -6,7 +6,7 @@ import json
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.text.spiece import NORMAL, SYMBOL, model_bytes, write
+from tests.text.spiece import NORMAL, SYMBOL, UNKNOWN, model_bytes, write
 from tests.text.spiece_families import FIRST, TEMPLATES, bpe_pieces, family_bytes, unigram_pieces
 
 from kexue.errors import ConfigError, DataError
@@ -263,3 +263,29 @@ def best(text, pieces):
 @given(text=st.text(st.sampled_from("helothingun今天北京9,"), min_size=1, max_size=10))
 def test_unigram_is_the_best_cut(tokenizers_of, text):
     assert tokenizers_of["t5"].encode(text).tokens[:-1] == best(text, unigram_pieces(FIRST["t5"]))
+
+
+SYMBOLS = [
+    ("<unk>", 0, UNKNOWN),
+    ("▁", -1.5, NORMAL),
+    ("xyz", -9, SYMBOL),
+    ("xyzq", 0.1, NORMAL),
+    ("q", -0.05, NORMAL),
+    ("abc", -9, SYMBOL),
+    ("ab", 0.15, NORMAL),
+    ("c", 0.15, NORMAL),
+    *((letter, -5.0, NORMAL) for letter in "abxyz"),
+]
+
+
+def test_user_defined_symbols_are_scored_by_length(tmp_path):
+    """A tenth for every byte, less a tenth: "xyz" has 0.2; with "q" that beats "xyzq". "ab" and "c" beat "abc"."""
+    data = model_bytes(SYMBOLS)
+    write(tmp_path, "m.model", data)
+    ours = Tokenizer.from_pretrained(tmp_path / "m.model", family="plain")
+    assert ours.encode("xyzqabc").tokens == ("▁", "xyz", "q", "ab", "c")
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError:
+        return
+    assert SentencePieceProcessor(model_proto=data).encode_as_pieces("xyzqabc") == ["▁", "xyz", "q", "ab", "c"]

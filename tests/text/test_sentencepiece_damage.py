@@ -1,6 +1,7 @@
 """Damaged SentencePiece models are an error that names the file, whatever the damage."""
 
 import string
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -8,10 +9,12 @@ from hypothesis import strategies as st
 from tests.text.hard_texts import HARD_TEXTS
 from tests.text.spiece import NORMAL, UNKNOWN, UNUSED, charsmap, model_bytes, number, write
 from tests.text.spiece_families import FIRST, RULES, unigram_pieces
+from tokenizers import normalizers
 
 from kexue._protobuf import put_bytes
 from kexue.errors import DataError
 from kexue.text import Tokenizer
+from kexue.text._charsmap import check_charsmap
 from kexue.text._sentencepiece import read_sentencepiece
 
 GOOD = unigram_pieces(FIRST["t5"])
@@ -75,10 +78,6 @@ def test_any_damage_is_an_error_or_harmless(tmp_path_factory, place, value, cut)
 @given(data=st.data())
 def test_damaged_rules_never_reach_the_rust_library(data):
     """Damage to units that matter: the check must refuse what the library would stumble over."""
-    from tokenizers import normalizers
-
-    from kexue.text._charsmap import check_charsmap
-
     rules = bytearray(RULES)
     places = [at for at in range(4, len(rules)) if rules[at]]
     for _ in range(data.draw(st.integers(1, 3))):
@@ -103,3 +102,17 @@ def test_real_numbers_are_read(tmp_path):
     assert model.unknown == 0
     with pytest.raises(DataError, match="cannot be read"):
         read_sentencepiece(tmp_path / "none.model")
+
+
+@pytest.mark.parametrize(("place", "fine"), [(0, True), (1, True), (2, False), (3, False), (5, True), (99, False)])
+def test_a_value_must_point_at_a_character(place, fine):
+    """The replacements are "(株)" and an end mark: places 2 and 3 lie within a character."""
+    rules = charsmap({"a": "(株)"})
+    assert rules.count(struct.pack("<I", 1 << 31)) == 1
+    changed = rules.replace(struct.pack("<I", 1 << 31), struct.pack("<I", 1 << 31 | place))
+    if fine:
+        check_charsmap(changed)
+        assert normalizers.Precompiled(changed).normalize_str("a") == "(株)\0".encode()[place:].decode().rstrip("\0")
+    else:
+        with pytest.raises(ValueError, match="outside the replacements"):
+            check_charsmap(changed)

@@ -97,15 +97,12 @@ def guard(rust: tokenizers.Tokenizer) -> None:
 
 
 def _unigram(model: SentencePieceModel, family: TextFamily, file: Path) -> Any:
-    normal = [score for score, kind in zip(model.scores, model.kinds, strict=True) if kind is Kind.NORMAL]
-    if not normal:
+    if Kind.NORMAL not in model.kinds:
         raise DataError(f"{file}: not a valid SentencePiece model (it has no normal pieces)")
-    lowest, highest = min(normal), max(normal)
 
     def score(piece: str, given: float, kind: Kind) -> float:
         if kind is Kind.USER_DEFINED:
-            # not below the lowest: the Rust library derives the score of unknown characters from that
-            return max(len(piece.encode()) * highest - 0.1, lowest)
+            return 0.1 * len(piece.encode()) - 0.1  # as sentencepiece 0.2.3 does, whatever score is stored
         if kind is not Kind.NORMAL:
             return 0.0
         # "9," is cut into "9" and ",", as the original code of ALBERT and XLNet does
