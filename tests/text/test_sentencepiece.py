@@ -273,7 +273,7 @@ SYMBOLS = [
     ("q", -0.05, NORMAL),
     ("abc", -9, SYMBOL),
     ("ab", 0.15, NORMAL),
-    ("c", 0.15, NORMAL),
+    ("c", 0.1, NORMAL),
     *((letter, -5.0, NORMAL) for letter in "abxyz"),
 ]
 

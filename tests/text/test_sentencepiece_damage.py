@@ -32,7 +32,7 @@ GOOD = unigram_pieces(FIRST["t5"])
         (model_bytes([*GOOD, ("a", 0.0, NORMAL)]), "'a' stands twice"),
         (model_bytes([*GOOD, ("", 0.0, NORMAL)]), "is empty"),
         (model_bytes([*GOOD, ("zz", float("nan"), NORMAL)]), "'zz' is nan"),
-        (model_bytes([*GOOD, ("zz", 0.0, 9)]), "not a valid"),
+        (model_bytes([*GOOD, ("zz", 0.0, 9)]), "unknown kind 9"),
         (model_bytes([("<unk>", 0.0, UNKNOWN)]), "no normal pieces"),
         (model_bytes([*GOOD, ("zz", 0.0, UNUSED)]), "unused"),
         (model_bytes(GOOD, kind=4), "model_type=4"),

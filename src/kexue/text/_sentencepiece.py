@@ -29,6 +29,9 @@ class Kind(IntEnum):
     BYTE = 6
 
 
+_KINDS = {int(kind): kind for kind in Kind}  # quicker than Kind(number), and there are 250,000 pieces in mT5
+
+
 @dataclass(frozen=True)
 class SentencePieceModel:
     """What a model file says.
@@ -118,9 +121,11 @@ def _parse_piece(raw: _Raw, data: bytes) -> None:
             score = struct.unpack("<f", _number(value).to_bytes(8, "little")[:4])[0]
         elif number == 3:
             kind = _number(value)
+    if kind not in _KINDS:
+        raise WireError(f"piece {len(raw.pieces)} is of the unknown kind {kind}")
     raw.pieces.append(piece.decode("utf-8"))
     raw.scores.append(score)
-    raw.kinds.append(Kind(kind))
+    raw.kinds.append(_KINDS[kind])
 
 
 def _parse_numbers(into: dict[int, int], data: bytes) -> None:
