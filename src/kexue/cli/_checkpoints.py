@@ -13,7 +13,10 @@ from kexue.models.families.base import Family
 __all__ = ["configuration", "heads_in", "parts_of", "tokenizer_in"]
 
 _OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head.", "discriminator": "discriminator_head."}
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model"),
+)
 
 
 def configuration(data: Any, names: Iterable[str], family: str | None) -> tuple[TransformerConfig, Family, bool]:
