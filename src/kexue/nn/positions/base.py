@@ -25,6 +25,7 @@ class Sizes:
         bidirectional: keys after the query can be visible.
         offset: added to positions before a table is read (RoBERTa).
         initializer: see `kexue.nn.initializers.make`.
+        hidden_size: width of the blocks' inputs.
     """
 
     width: int
@@ -35,6 +36,7 @@ class Sizes:
     bidirectional: bool = True
     offset: int = 0
     initializer: Any = 0.02
+    hidden_size: int = 0
 
 
 class PositionEncoding(keras.layers.Layer):
@@ -69,6 +71,9 @@ class PositionEncoding(keras.layers.Layer):
         """Attention must call the hooks."""
         hooks = ("rotate", "rotate_values", "scores", "values")
         return any(getattr(type(self), hook) is not getattr(PositionEncoding, hook) for hook in hooks)
+
+    def check_mask(self, mask: Any) -> None:
+        """Raise `ConfigError` where ``mask``, a `kexue.nn.masks.Mask`, cannot be kept; called as a model is built."""
 
     def embed(self, x: Any, position_ids: Any, **facts: Any) -> Any:
         """Change the embeddings ``x`` (batch, length, size) before the first block.
