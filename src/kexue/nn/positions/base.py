@@ -135,6 +135,9 @@ class PositionEncoding(keras.layers.Layer):
         """Make the weights that all blocks share; ``x_shape`` is None for an encoding inside attention only."""
         self.built = True
 
+    def get_build_config(self) -> None:
+        """Nothing: who owns the encoding builds it, and a serialized one stays the same through round trips."""
+
     def call(self, x: Any, position_ids: Any, **facts: Any) -> Any:
         return self.embed(x, position_ids, **facts)
 
