@@ -143,7 +143,8 @@ def test_electra_of_google(tmp_path):
             tensors |= read_all(checkpoint)
     assert {"generator/embeddings_project/kernel", "generator/encoder/layer_1/output/dense/bias",
             "generator_predictions/output_bias", "electra/embeddings_project/bias",
-            "electra/embeddings/word_embeddings", "discriminator_predictions/dense_1/kernel"} <= set(tensors)  # fmt: skip
+            "electra/embeddings/word_embeddings",
+            "discriminator_predictions/dense_1/kernel"} <= set(tensors)  # fmt: skip
     (tmp_path / "both").mkdir()
     write_tf_bundle(tmp_path / "both" / "electra.ckpt", tensors)
     official = GOOGLE | {"hidden_act": "gelu", "embedding_size": 8, "max_position_embeddings": 24}
