@@ -1,10 +1,10 @@
 """ALBERT, ELECTRA, NEZHA and ModernBERT beyond what transformers can judge: Google's names, NumPy, shared blocks."""
 
 import json
-import math
 
 import numpy as np
 import pytest
+from tests.models.oracles import nezha
 from tests.models.tiny import batch, build, config, run, shared
 
 from kexue.checkpoints import open_checkpoint, read_all, write_safetensors, write_tf_bundle
@@ -19,53 +19,6 @@ GOOGLE = {
 }  # fmt: skip
 
 
-def layer_norm(x, w, name):
-    x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-12) * w[f"{name}/gamma"] + w[f"{name}/beta"]
-
-
-def linear(x, w, name):
-    return x @ w[f"{name}/kernel"] + w[f"{name}/bias"]
-
-
-def gelu(x):
-    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
-
-
-def nezha(w, ids, segments, keep, layers, heads, clip):
-    """One sequence through NEZHA with its weights by Google's names, distances by a double loop."""
-    e, length = "bert/embeddings/", len(ids)
-    x = layer_norm(w[f"{e}word_embeddings"][ids] + w[f"{e}token_type_embeddings"][segments], w, f"{e}LayerNorm")
-    size = x.shape[-1] // heads
-    relative = np.zeros((length, length, size))
-    for i, j, n in np.ndindex(length, length, size // 2):
-        row = max(-clip, min(clip, j - i)) + clip
-        relative[i, j, 2 * n] = math.sin(row / 10000 ** (2 * n / size))
-        relative[i, j, 2 * n + 1] = math.cos(row / 10000 ** (2 * n / size))
-    for layer in range(layers):
-        b = f"bert/encoder/layer_{layer}/"
-        q, k, v = (
-            linear(x, w, f"{b}attention/self/{n}").reshape(length, heads, size) for n in ("query", "key", "value")
-        )
-        scores = np.einsum("ihd,ijhd->hij", q, k[None] + relative[:, :, None]) / math.sqrt(size)
-        scores = np.where(keep[None, None], scores, -np.inf)
-        p = np.exp(scores - scores.max(-1, keepdims=True))
-        out = np.einsum("hij,ijhd->ihd", p / p.sum(-1, keepdims=True), v[None] + relative[:, :, None])
-        x = x + linear(out.reshape(length, -1), w, f"{b}attention/output/dense")
-        x = layer_norm(x, w, f"{b}attention/output/LayerNorm")
-        y = linear(gelu(linear(x, w, f"{b}intermediate/dense")), w, f"{b}output/dense")
-        x = layer_norm(x + y, w, f"{b}output/LayerNorm")
-    h = "cls/predictions/"
-    y = layer_norm(gelu(linear(x, w, f"{h}transform/dense")), w, f"{h}transform/LayerNorm")
-    pooled = np.tanh(linear(x[0], w, "bert/pooler/dense"))
-    return {
-        "sequence_output": x,
-        "logits": y @ w[f"{e}word_embeddings"].T + w[f"{h}output_bias"],
-        "pooled_output": pooled,
-        "nsp_logits": pooled @ w["cls/seq_relationship/output_weights"].T + w["cls/seq_relationship/output_bias"],
-    }
-
-
 @pytest.mark.parametrize("clip", [3, 64])
 def test_nezha_equals_numpy(clip, tmp_path):
     model = build("nezha", HEADS, position_options={"clip": clip})
@@ -76,7 +29,7 @@ def test_nezha_equals_numpy(clip, tmp_path):
     out = run(model, data)
     for row in (0, len(data["token_ids"]) - 1):
         keep = data["padding_mask"][row]
-        want = nezha(w, data["token_ids"][row], data["segment_ids"][row], keep, 2, 3, clip)
+        want = nezha(w, data["token_ids"][row], data["segment_ids"][row], keep, model.config)
         for name, value in want.items():
             where = keep if len(value) == len(keep) else slice(None)
             np.testing.assert_allclose(out[name][row][where], value[where], atol=5e-5, err_msg=name)
