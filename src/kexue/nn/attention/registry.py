@@ -11,6 +11,7 @@ __all__ = ["KINDS", "check", "find", "make"]
 
 # Read when asked for, so that a model loads the attention it has and no other.
 KINDS: dict[str, str] = {
+    "linear": "linear.LinearAttention",
     "softmax": "multihead.MultiHeadAttention",
 }
 
