@@ -102,13 +102,11 @@ class LinearAttention(keras.layers.Layer):
         self.mask = masks.get(mask)
         self.plan = linear_masks.plan(self.mask)
         self.positions = positions
-        if positions is not None:
-            for hook in ("scores", "values"):
-                if getattr(type(positions), hook) is not getattr(PositionEncoding, hook):
-                    raise ConfigError(
-                        f"linear attention never forms scores, so that {type(positions).__name__}, which acts on them, "
-                        "cannot work in it. Use positions that rotate (position='rotary') or act on the embeddings."
-                    )
+        if positions is not None and positions.acts_on_scores:
+            raise ConfigError(
+                f"linear attention never forms scores, so that {type(positions).__name__}, which acts on them, cannot "
+                "work in it. Use positions that rotate (position='rotary') or act on the embeddings."
+            )
         self.orthogonal, self.seed, self.draws = orthogonal, seed, 0
         self.dropout, self.use_bias, self.initializer = dropout, use_bias, initializer
         self.has_output_bias = use_bias if output_bias is None else output_bias
@@ -264,7 +262,7 @@ class LinearAttention(keras.layers.Layer):
         """Every query sees every key that is not padding."""
         if self._per_feature:
             total = ops.sum(k, axis=1, keepdims=True)
-            q = ops.where(total > linear_scan.FLOOR, q / ops.maximum(total, linear_scan.FLOOR), 0.0)
+            q = linear_scan.ratio(q, total)
         q_turned, k_turned = self._turned(q, k, tables)
         numerator, denominator = linear_scan.whole(
             Keys(*_heads_first(q, k, v), None, *_heads_first(shift, q_turned, k_turned))
@@ -282,7 +280,7 @@ class LinearAttention(keras.layers.Layer):
             if ties is not None:
                 total = total + linear_scan.prefix_sums(sorted_k, ties, strict=True, backward=True)
             total = tokens.unsort(ops.swapaxes(total, 1, 2))
-            q = ops.where(total > linear_scan.FLOOR, q / ops.maximum(total, linear_scan.FLOOR), 0.0)
+            q = linear_scan.ratio(q, total)
         q_turned, k_turned = self._turned(q, k, tables)
         parts = [None if t is None else tokens.sort(t) for t in (q, k, v, shift, q_turned, k_turned)]
         q, k, v, *rest = _heads_first(*parts)
@@ -327,7 +325,7 @@ class LinearAttention(keras.layers.Layer):
         q, k, shift, v = self._features(x, None, tables, False)
         if self._per_feature:
             total = state.features[:, None] + k
-            q = q / ops.maximum(total, linear_scan.FLOOR)
+            q = linear_scan.ratio(q, total)
         q_turned, k_turned = self._turned(q, k, tables)
         q, k, v, shift, q_turned, k_turned = _heads_first(q, k, v, shift, q_turned, k_turned)
         new, (numerator, denominator, _) = linear_scan.step(

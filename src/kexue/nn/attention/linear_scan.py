@@ -8,7 +8,20 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-__all__ = ["CHUNK", "FLOOR", "Keys", "State", "add", "divide", "initial_state", "prefix_sums", "scan", "step", "whole"]
+__all__ = [
+    "CHUNK",
+    "FLOOR",
+    "Keys",
+    "State",
+    "add",
+    "divide",
+    "initial_state",
+    "prefix_sums",
+    "ratio",
+    "scan",
+    "step",
+    "whole",
+]
 
 CHUNK = 64
 """Tokens in a chunk."""
@@ -196,9 +209,14 @@ def add(a: tuple[Any, Any, Any], b: tuple[Any, Any, Any]) -> tuple[Any, Any, Any
 
 
 def divide(numerator: Any, denominator: Any) -> Any:
-    """The ratio, zeros where no key was seen."""
-    seen = denominator > FLOOR
-    return ops.where(seen[..., None], numerator / ops.where(seen, denominator, 1.0)[..., None], 0.0)
+    """``numerator / denominator[..., None]``, zeros where no key was seen."""
+    return ratio(numerator, denominator[..., None])
+
+
+def ratio(a: Any, b: Any) -> Any:
+    """``a / b``, and 0 with no gradient where b is not above `FLOOR`."""
+    seen = b > FLOOR
+    return ops.where(seen, a / ops.where(seen, b, 1.0), 0.0)
 
 
 def _chunks(x: Any, axis: int, length: Any, chunk: int, backward: bool) -> Any:
