@@ -218,12 +218,12 @@ def test_mean_entropies_of_random_vectors(factor, means):
     """d = 64, vectors of length sqrt d: only the strong scale keeps the entropy about flat. Through the library."""
     rng = np.random.default_rng(0)
     for n, want in zip((64, 512, 2048), means, strict=True):
-        k = rng.normal(size=(4, n, 64))
-        q = rng.normal(size=(4, 100, 64))
+        k = rng.normal(size=(20, n, 64))
+        q = rng.normal(size=(20, 25, 64))
         k, q = (t / np.linalg.norm(t, axis=-1, keepdims=True) * 8 for t in (k, q))
         s = (q @ np.swapaxes(k, -1, -2)).astype("float32")
         p = as_numpy(entropy_invariant_softmax(s * factor(n) * math.log(512) / math.log(n)))
-        assert entropies(p.astype("float64")).mean() == pytest.approx(want, abs=0.05)
+        assert entropies(p.astype("float64")).mean() == pytest.approx(want, abs=0.09)
 
 
 # ---------------------------------------------------------------- policies as options

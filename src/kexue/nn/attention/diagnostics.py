@@ -188,9 +188,9 @@ def table(rows: Sequence[HeadSummary]) -> str:
         figures = (f"{row.entropy:.3f}", f"{row.effective:.1f}", f"{row.top:.3f}", score_rank, f"{row.rank:.1f}")
         lines.append((row.layer, str(row.head), *figures))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+
+    def aligned(line: tuple[str, ...]) -> str:
+        name, *figures = line
+        return "  ".join([name.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(figures, widths[1:], strict=True))])
+
+    return "\n".join(map(aligned, lines))
