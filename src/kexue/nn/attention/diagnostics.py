@@ -174,8 +174,17 @@ def summary(model: keras.Model, batch: Mapping[str, Any], top: int = 4) -> list[
             own = None
             if score_ranks is not None and len(score_ranks) == p.shape[1]:
                 own = float(score_ranks[head])
-            figures = (bits[head], few.effective[head], few.top[head])
-            result.append(HeadSummary(layer, head, *map(float, figures), own, float(wide[head])))
+            result.append(
+                HeadSummary(
+                    layer=layer,
+                    head=head,
+                    entropy=float(bits[head]),
+                    effective=float(few.effective[head]),
+                    top=float(few.top[head]),
+                    score_rank=own,
+                    rank=float(wide[head]),
+                )
+            )
     return result
 
 

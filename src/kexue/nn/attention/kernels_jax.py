@@ -54,8 +54,8 @@ def chunked_attention(
     bands = []
     for start in range(0, length, width):
         end = start + width
-        part = [None if t is None else _cut(t, start, end) for t in (mask, bias)]
-        bands.append(_pieces(q[:, start:end], k[:, :end], v[:, :end], scale, *part, True, start))
+        own_mask, own_bias = (None if t is None else _cut(t, start, end) for t in (mask, bias))
+        bands.append(_pieces(q[:, start:end], k[:, :end], v[:, :end], scale, own_mask, own_bias, True, start))
     return jnp.concatenate(bands, axis=1)
 
 

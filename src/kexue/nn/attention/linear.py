@@ -101,7 +101,7 @@ class LinearAttention(keras.layers.Layer):
         self.feature, self.key_multiplier, self.map = feature, key_multiplier, feature_maps.get(feature)
         self.mask = masks.get(mask)
         self.plan = linear_masks.plan(self.mask)
-        self.positions = positions
+        self.positions: Any = positions
         if positions is not None and positions.acts_on_scores:
             raise ConfigError(
                 f"linear attention never forms scores, so that {type(positions).__name__}, which acts on them, cannot "
@@ -264,9 +264,8 @@ class LinearAttention(keras.layers.Layer):
             total = ops.sum(k, axis=1, keepdims=True)
             q = linear_scan.ratio(q, total)
         q_turned, k_turned = self._turned(q, k, tables)
-        numerator, denominator = linear_scan.whole(
-            Keys(*_heads_first(q, k, v), None, *_heads_first(shift, q_turned, k_turned))
-        )
+        q, k, v, shift, q_turned, k_turned = _heads_first(q, k, v, shift, q_turned, k_turned)
+        numerator, denominator = linear_scan.whole(Keys(q, k, v, None, shift, q_turned, k_turned))
         out = numerator if self._per_feature else linear_scan.divide(numerator, denominator)
         return ops.swapaxes(out, 1, 2)
 
@@ -283,10 +282,11 @@ class LinearAttention(keras.layers.Layer):
             q = linear_scan.ratio(q, total)
         q_turned, k_turned = self._turned(q, k, tables)
         parts = [None if t is None else tokens.sort(t) for t in (q, k, v, shift, q_turned, k_turned)]
-        q, k, v, *rest = _heads_first(*parts)
-        out = linear_scan.scan(Keys(q, k, v, groups, *rest))
+        q, k, v, shift, q_turned, k_turned = _heads_first(*parts)
+        keys = Keys(q, k, v, groups, shift, q_turned, k_turned)
+        out = linear_scan.scan(keys)
         if ties is not None:
-            out = linear_scan.add(out, linear_scan.scan(Keys(q, k, v, ties, *rest), strict=True, backward=True))
+            out = linear_scan.add(out, linear_scan.scan(keys._replace(groups=ties), strict=True, backward=True))
         result = out[0] if self._per_feature else linear_scan.divide(out[0], out[1])
         return tokens.unsort(ops.swapaxes(result, 1, 2))
 
