@@ -6,6 +6,7 @@ recurrent decoding, by the same function. All tensors float32.
 
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 __all__ = [
@@ -160,7 +161,9 @@ def scan(x: Keys, strict: bool = False, backward: bool = False, chunk: int = CHU
         return tuple(new), out
 
     start = initial_state(ops.shape(x.q)[0], x.q.shape[1], x.q.shape[3], x.v.shape[3])
-    _, out = ops.scan(body, tuple(start), tuple(cut))
+    heads, size = x.q.shape[1], x.v.shape[3]
+    shapes = ((None, heads, None, size), (None, heads, None), (None, heads, None))
+    out = _loop(body, tuple(start), tuple(cut), shapes)
     numerator, denominator, top = (_whole(t, length, backward) for t in out)
     return numerator, denominator, top
 
@@ -181,13 +184,22 @@ def prefix_sums(k: Any, groups: Any, strict: bool = False, backward: bool = Fals
         goes_on = ops.cast(ops.equal(last, group), "float32")[:, None, None]
         in_last = ops.cast(ops.equal(groups, last[:, None]), "float32")[:, None, :, None]
         out = ops.matmul(seen, k) + sees * total[:, :, None]
-        return (goes_on * total + ops.sum(k * in_last, axis=2), last), out
+        return (goes_on * total + ops.sum(k * in_last, axis=2), last), (out,)
 
     shape = ops.shape(k)
     start = (ops.zeros((shape[0], k.shape[1], k.shape[3]), dtype="float32"), ops.zeros((shape[0],), dtype="int32"))
     cut = (_chunks(k, 2, length, chunk, backward), _chunks(groups, 1, length, chunk, backward))
-    _, out = ops.scan(body, start, cut)
-    return _whole(out, length, backward)
+    out = _loop(body, start, cut, ((None, k.shape[1], None, k.shape[3]),))
+    return _whole(out[0], length, backward)
+
+
+def _loop(body: Any, start: tuple[Any, ...], pieces: tuple[Any, ...], shapes: tuple[Any, ...]) -> Any:
+    """The stacked outputs of ``body(state, piece) -> (state, outputs)``; ``shapes`` are what is static of theirs."""
+    if keras.backend.backend() == "tensorflow":
+        from kexue.nn.attention.linear_scan_tensorflow import loop
+
+        return loop(body, start, pieces, shapes)
+    return ops.scan(body, start, pieces)[1]
 
 
 def whole(x: Keys) -> tuple[Any, Any]:
