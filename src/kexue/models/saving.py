@@ -14,7 +14,7 @@ from kexue.errors import ConfigError
 from kexue.files import atomic_folder
 from kexue.models import families
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family
+from kexue.models.families.base import Family, gathered
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
 from kexue.nn import masks
@@ -110,7 +110,7 @@ def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: 
         data["position_options"] = without_defaults(c.position, c.position_options)
         data["attention_output_bias"] = c.attention_bias if c.attention_output_bias is None else c.attention_output_bias
         data["lm_activation"] = c.lm_activation or c.activation
-        idle = {"initializer"}
+        idle = {"initializer", "two_stream"}
         idle |= {name for name in data if name.startswith("lm_") and "lm" not in heads}
         idle |= {"lm_activation"} if not c.lm_transform else set()
         idle |= {"tie_embeddings"} if "lm" not in heads else set()
@@ -141,4 +141,4 @@ def _renamed(
             out[row.twin] = array
     if layout == "hf":
         out.update((name, make(model.config)) for name, make in family.constants.items())
-    return out
+    return gathered(out)

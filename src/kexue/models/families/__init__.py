@@ -4,7 +4,20 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from kexue.errors import ConfigError
-from kexue.models.families import bert, gpt, gpt2, gpt2_ml, llama, roberta, roformer, roformer_v2, t5
+from kexue.models.families import (
+    bert,
+    deberta_v2,
+    gau_alpha,
+    gpt,
+    gpt2,
+    gpt2_ml,
+    llama,
+    roberta,
+    roformer,
+    roformer_v2,
+    t5,
+    xlnet,
+)
 from kexue.models.families.base import Family, Row, expand
 
 __all__ = ["FAMILIES", "Family", "Row", "detect", "expand", "get"]
@@ -24,10 +37,15 @@ FAMILIES: dict[str, Family] = {
         llama.QWEN3,
         t5.T5,
         t5.MT5,
+        xlnet.FAMILY,
+        deberta_v2.FAMILY,
+        gau_alpha.FAMILY,
     )
 }
 # Names that TensorFlow checkpoints of a family, and of no other, begin with.
-_ROOTS = {"newslm/": "gpt2_ml", "model/h0/": "gpt2", "gpt/": "gpt", "encoder/block_000/": "t5"}
+_ROOTS = {"newslm/": "gpt2_ml", "model/h0/": "gpt2", "gpt/": "gpt", "encoder/block_000/": "t5",
+          "model/transformer/layer_0/rel_attn/": "xlnet", "GAU_alpha/": "gau_alpha",
+          "encoderLayer.0.gau.": "gau_alpha"}  # fmt: skip
 
 
 def get(name: str) -> Family:
