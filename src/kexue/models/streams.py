@@ -103,9 +103,12 @@ def run(
             made = tables(position_ids, **more)
         else:
             visible = TakeAt(2, name="target_visible")(visible, at)
-            more = {"query_segments": TakeAt(name="target_segments")(segments, at), "key_segments": segments}
             queries = TakeAt(name="target_position_ids")(position_ids, at)
-            made = tables(queries, position_ids, **(more if positions.uses_segments else {}))
+            more = {}
+            if positions.uses_segments:
+                theirs = TakeAt(name="target_segments")(segments, at)
+                more = {"query_segments": theirs, "key_segments": segments}
+            made = tables(queries, position_ids, **more)
         return View(positions, mask, False, {"attention_mask": visible, "tables": made})
 
     # Written so that no rule is left to a kernel's causal flag, which the two streams would have to share.

@@ -29,7 +29,7 @@ def _from_official(data: Mapping[str, Any]) -> TransformerConfig:
     if not data.get("relative_attention", False) or not terms:
         raise ConfigError(
             "expected relative_attention=true with 'c2p' or 'p2c' in pos_att_type; without them it is a BERT. "
-            f"Received: relative_attention={data.get('relative_attention')!r}, pos_att_type={data.get('pos_att_type')!r}"
+            f"Received: {data.get('relative_attention')!r}, pos_att_type={data.get('pos_att_type')!r}"
         )
     if "embedding_size" in fields:
         raise ConfigError("embedding_size differs from hidden_size: that is not supported for DeBERTa.")
