@@ -5,7 +5,7 @@
 
 import argparse
 
-import kexue  # noqa: F401, I001  chooses the Keras backend
+import kexue  # noqa: F401  chooses the Keras backend
 import numpy as np
 from kexue.nn import masks
 from kexue.nn.mask_picture import draw, show

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import kexue  # noqa: F401, I001  chooses the Keras backend before Keras is imported
+import kexue  # noqa: F401  chooses the Keras backend before Keras is imported
 import keras
 import numpy as np
 

@@ -70,6 +70,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "norm_epsilon": 1e-7, "attention_bias": False, "feedforward_bias": False, "lm_transform": False,
         "lm_bias": False,
     },
+    "albert": {
+        "family": "albert", "block_groups": 1, "embedding_size": 8, "embedding_projection": True,
+        "activation": "gelu_new",
+    },
+    "electra": {"family": "electra", "embedding_size": 8, "lm_activation": "gelu", "activation": "relu"},
+    "electra_generator": {"family": "electra_generator", "lm_activation": "gelu"},
+    "nezha": {"family": "nezha", "position": "shaw", "position_options": {"clip": 3}},
+    "modernbert": {
+        "family": "modernbert", "num_layers": 4, "num_segments": 0, "position": "rotary", "gated": True,
+        "position_options": {"layout": "half", "base": 160000.0}, "global_every": 3, "local_window": 2,
+        "local_position_options": {"layout": "half", "base": 100.0}, "norm_order": "pre", "first_norm": False,
+        "norm_epsilon": 1e-5, "norm_bias": False, "attention_bias": False, "feedforward_bias": False,
+        "lm_activation": "gelu", "lm_dense_bias": False,
+    },
 }  # fmt: skip
 # Models with a decoder have tests of their own; `CONFIGS` has their encoder.
 ENCODER_DECODERS: dict[str, dict[str, Any]] = {
@@ -78,6 +92,11 @@ ENCODER_DECODERS: dict[str, dict[str, Any]] = {
         "family": "mt5", "decoder_layers": 2, "gated": True, "activation": "gelu_new", "tie_embeddings": False,
         "key_size": 5, "value_size": 5,
     },
+}  # fmt: skip
+# Heads of a family's official formats, where they are not BERT's.
+HEADS = {
+    "roberta": ("lm", "pooler"), "roformer_v2": ("lm",), "electra": ("lm", "discriminator"),
+    "electra_generator": ("lm",), "modernbert": ("lm",),
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "norm_first": {"norm_order": "pre"},
@@ -88,6 +107,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rotary_half": {"position": "rotary", "position_options": {"layout": "half", "values": True, "base": 500.0}},
     "no_positions": {"position": "none", "num_segments": 0},
     "condition": {"condition_size": 5},
+    "condition_each": {
+        "condition_size": 5, "condition_per_token": True, "condition_hidden_size": 3, "condition_activation": "tanh",
+        "norm": "rms", "norm_order": "pre",
+    },
+    "groups": {"block_groups": 2, "num_layers": 4, "local_window": 1, "global_every": 2},
+    "shaw_learned": {
+        "position": "shaw", "key_size": 4, "value_size": 3,
+        "position_options": {"clip": 3, "table": "learned", "values": False},
+    },
     "untied": {"tie_embeddings": False, "embedding_norm": False},
     "t5_encoder": T5 | {"lm_scale": 12**-0.5},
     "causal_buckets": {
@@ -154,7 +182,8 @@ def batch(model: Transformer, rows: int = ROWS, length: int = LENGTH, seed: int 
     if "rank" in model.mask.needs:
         data["order"] = np.array([rng.permutation(length) for _ in range(rows)], "int32")
     if model.config.condition_size:
-        data["condition"] = rng.normal(size=(rows, model.config.condition_size)).astype("float32")
+        shape = (rows, length) if model.config.condition_per_token else (rows,)
+        data["condition"] = rng.normal(size=(*shape, model.config.condition_size)).astype("float32")
     data["padding_mask"][-1, length - 2 :] = False
     if model.config.decoder_layers:
         other = length - 2

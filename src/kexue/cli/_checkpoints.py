@@ -12,7 +12,7 @@ from kexue.models.families.base import Family
 
 __all__ = ["configuration", "heads_in", "parts_of", "tokenizer_in"]
 
-_OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head."}
+_OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head.", "discriminator": "discriminator_head."}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
 
 
@@ -36,7 +36,7 @@ def configuration(data: Any, names: Iterable[str], family: str | None) -> tuple[
 
 
 def parts_of(config: TransformerConfig, family: Family, names: Iterable[str], layout: str) -> dict[str, list[str]]:
-    """Tensors by what they belong to: ``encoder``, ``lm``, ``pooler``, ``nsp``, ``ignored``, ``unknown``.
+    """Tensors by what they belong to: ``encoder``, ``lm`` and other heads, ``ignored``, ``unknown``.
 
     Args:
         config: of the model.
@@ -70,7 +70,7 @@ def heads_in(config: TransformerConfig, family: Family, names: Iterable[str], la
         heads = [head for head, prefix in _OWN_HEADS.items() if any(name.startswith(prefix) for name in names)]
         return ["lm", *heads] if _free_head(config) else heads
     parts = parts_of(config, family, names, layout)
-    heads = [head for head in ("lm", "pooler", "nsp") if parts.get(head)]
+    heads = [head for head in _OWN_HEADS if parts.get(head)]
     if "lm" not in heads and _free_head(config):
         heads.insert(0, "lm")
     if "pooler" not in heads and "nsp" in heads:

@@ -14,6 +14,7 @@ from kexue.nn.convolution import NeighbourConvolution
 from kexue.nn.dropout import Dropout
 from kexue.nn.embeddings import SegmentEmbedding, TokenEmbedding
 from kexue.nn.feedforward import FeedForward
+from kexue.nn.heads.discriminator import DiscriminatorHead
 from kexue.nn.heads.lm import LanguageModelHead
 from kexue.nn.heads.pooling import FirstTokenPooler
 from kexue.nn.norms import make_norm
@@ -23,7 +24,7 @@ from kexue.nn.positions.learned import LearnedPosition
 
 __all__ = ["HEADS", "Assembly"]
 
-HEADS = ("lm", "pooler", "nsp")
+HEADS = ("lm", "pooler", "nsp", "discriminator")
 """Heads in the order in which they are built."""
 
 
@@ -64,43 +65,49 @@ class Assembly:
         if config.two_stream:
             inputs["target_positions"] = keras.Input((None,), dtype="int32", name="target_positions", optional=True)
         if config.condition_size is not None:
-            inputs["condition"] = keras.Input(
-                (config.condition_size,), dtype="float32", name="condition", optional=True
-            )
+            shape = (None, config.condition_size) if config.condition_per_token else (config.condition_size,)
+            inputs["condition"] = keras.Input(shape, dtype="float32", name="condition", optional=True)
         return inputs
 
     def positions(
         self, options: dict[str, Any], name: str = "position", mask: masks.Mask | None = None
     ) -> PositionEncoding | None:
         """The encoding that the configuration names, for blocks under ``mask``, the encoder's by default."""
-        config = self.config
+        config, mask = self.config, self.mask if mask is None else mask
         sizes = Sizes(
             width=config.embedding_dim,
             heads=config.num_heads,
             key_size=config.key_dim,
             max_length=config.max_length,
             vocabulary_size=config.vocabulary_size,
-            bidirectional=not (self.mask if mask is None else mask).lowering().causal,
+            bidirectional=not mask.lowering().causal,
             offset=config.position_offset,
             initializer=config.initializer,
             hidden_size=config.hidden_size,
         )
         if config.position in ("learned", "hierarchical"):
             name = f"{name}_embedding"
-        return position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
+        made = position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
+        if made is not None:
+            made.check_mask(mask)
+        return made
 
     def norm(self, name: str) -> keras.layers.Layer:
         """A norm of the configured kind."""
+        return make_norm(self.config.norm, **self.norm_options, dtype=self.dtype, name=name)
+
+    @property
+    def norm_options(self) -> dict[str, Any]:
+        """Arguments of every norm."""
         config = self.config
-        return make_norm(
-            config.norm,
-            epsilon=config.norm_epsilon,
-            scale=config.norm_scale,
-            offset=config.norm_bias and config.norm == "layer",
-            condition_size=config.condition_size,
-            dtype=self.dtype,
-            name=name,
-        )
+        return {
+            "epsilon": config.norm_epsilon,
+            "scale": config.norm_scale,
+            "offset": config.norm_bias and config.norm == "layer",
+            "condition_size": config.condition_size,
+            "condition_hidden_size": config.condition_hidden_size,
+            "condition_activation": config.condition_activation,
+        }
 
     def shared(self, name: str, make: Any) -> Any:
         """The layer ``name``, made at its first use: blocks of a group have the same layers."""
@@ -236,7 +243,7 @@ class Assembly:
         if config.embedding_norm:
             x = self.norm(f"{prefix}embedding_norm")(x, **self.condition)
         x = Dropout(config.dropout, dtype=dtype, name=f"{prefix}embedding_dropout")(x)
-        if config.embedding_dim != config.hidden_size:
+        if config.projects_embeddings:
             x = keras.layers.Dense(
                 config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name=f"{prefix}embedding_projection"
             )(x)
@@ -355,19 +362,23 @@ class Assembly:
                 project=config.embedding_dim != config.hidden_size,
                 activation=config.lm_activation or config.activation,
                 norm=config.norm,
-                norm_options={
-                    "epsilon": config.norm_epsilon,
-                    "scale": config.norm_scale,
-                    "offset": config.norm_bias and config.norm == "layer",
-                },
-                dense_bias=config.feedforward_bias,
+                norm_options=self.norm_options,
+                dense_bias=config.feedforward_bias if config.lm_dense_bias is None else config.lm_dense_bias,
                 bias=config.lm_bias,
                 tied=config.tie_embeddings,
                 scale=config.lm_scale,
                 initializer=config.initializer,
                 dtype=self.dtype,
                 name="lm_head",
-            )(x if targets is None else targets)
+            )(x if targets is None else targets, **self.condition)
+        if "discriminator" in self.heads:
+            outputs["discriminator_logits"] = DiscriminatorHead(
+                activation=config.activation,
+                use_bias=config.feedforward_bias,
+                initializer=config.initializer,
+                dtype=self.dtype,
+                name="discriminator_head",
+            )(x)
         if "pooler" in self.heads or "nsp" in self.heads:
             pooled = FirstTokenPooler(
                 config.pooler_activation,

@@ -25,6 +25,7 @@ _POSITIVE = (
     "value_size",
     "embedding_size",
     "condition_size",
+    "condition_hidden_size",
     "key_heads",
     "local_window",
     "global_every",
@@ -70,6 +71,8 @@ class TransformerConfig:
     """Size of values in a head; ``hidden_size / num_heads`` when None."""
     embedding_size: int | None = None
     """Width of the embeddings, projected to ``hidden_size`` when it differs (factorised embeddings)."""
+    embedding_projection: bool | None = None
+    """The embeddings are projected; only where the widths differ when None (always in ALBERT)."""
     max_length: int = 512
     """Rows of the position table, or the length a model without one was trained for."""
     num_segments: int = 2
@@ -148,13 +151,21 @@ class TransformerConfig:
     initializer: float | dict[str, int] = 0.02
     """Of matrices; see `kexue.nn.initializers.make`."""
     condition_size: int | None = None
-    """Size of a vector that conditions every norm (input ``condition``)."""
+    """Size of a vector that conditions every norm, that of the LM head too (input ``condition``)."""
+    condition_per_token: bool = False
+    """The input ``condition`` is (batch, length, condition_size), a vector for each token, not for each sequence."""
+    condition_hidden_size: int | None = None
+    """Each norm maps the condition to this size first; None: it takes the condition as it is."""
+    condition_activation: str = "linear"
+    """After that map."""
     pooler_activation: str = "tanh"
     """Of the pooled output."""
     lm_transform: bool = True
     """The language-model head has a dense map, activation and norm before the token table."""
     lm_activation: str | None = None
     """Activation of that map; ``activation`` when None."""
+    lm_dense_bias: bool | None = None
+    """That map has a bias; as ``feedforward_bias`` when None."""
     lm_bias: bool = True
     """The logits have a bias."""
     lm_scale: float = 1.0
@@ -203,6 +214,13 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")
+        if self.embedding_projection is False and self.embedding_dim != self.hidden_size:
+            raise ConfigError(
+                "embeddings of another width than hidden_size must be projected. Received: embedding_projection=False, "
+                f"embedding_size={self.embedding_dim}, hidden_size={self.hidden_size}"
+            )
+        if self.condition_size is None and (self.condition_per_token or self.condition_hidden_size is not None):
+            raise ConfigError("condition_per_token and condition_hidden_size need a condition_size.")
         if self.norm_epsilon <= 0:
             raise ConfigError(f"norm_epsilon must be positive. Received: norm_epsilon={self.norm_epsilon}")
 
@@ -222,6 +240,12 @@ class TransformerConfig:
     @property
     def embedding_dim(self) -> int:
         return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
+    def projects_embeddings(self) -> bool:
+        """A dense map stands between embeddings and blocks."""
+        different = self.embedding_dim != self.hidden_size
+        return different if self.embedding_projection is None else self.embedding_projection
 
     def replace(self, **changes: Any) -> "TransformerConfig":
         """A copy with some fields changed.

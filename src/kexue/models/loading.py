@@ -21,16 +21,17 @@ from kexue.errors import CheckpointError, ConfigError
 from kexue.models import families
 from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family, Row, entry
+from kexue.models.regrouping import Regrouping
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
 
 __all__ = ["load", "read_config"]
 
 _CONFIG_NAMES = ("config.json", "bert_config.json", "hparams.json")
-# Weights that a condition adds start at zero, whatever the checkpoint.
-_CONDITION = re.compile(r"/(gain|bias)_kernel$")
+# Weights that a condition adds start as they are made, whatever the checkpoint.
+_CONDITION = re.compile(r"/(gain|bias|condition)_kernel$")
 # Weights with one row a token.
-_VOCABULARY = ("token_embedding/table", "lm_head/bias", "lm_head/output_table")
+_VOCABULARY = ("token_embedding/table", "lm_head/bias", "lm_head/output_table", "position/word_frequencies")
 
 
 def load(
@@ -65,7 +66,8 @@ def load(
         strict: a missing or unknown tensor is an error. Otherwise a missing one keeps its initial value and an
             unknown one is left, with a warning that names them.
         **changes: fields of `TransformerConfig` to change, such as ``dropout=0.0`` or ``position="hierarchical"``;
-            ``decoder_layers=None`` leaves an encoder-decoder's decoder and gives the encoder alone.
+            ``decoder_layers=None`` leaves an encoder-decoder's decoder and gives the encoder alone;
+            ``block_groups=None`` gives each layer of a model with shared blocks (ALBERT) its own copy of them.
 
     Raises:
         CheckpointError: no checkpoint, a broken one, or tensors that are missing, unknown or of the wrong shape.
@@ -209,6 +211,7 @@ class _Reader:
     ) -> None:
         self.decoder_layers = stored.decoder_layers  # the checkpoint's decoder, which the model may do without
         self.checkpoint, self.family, self.config, self.strict = checkpoint, family, config, strict
+        self.regroup = Regrouping(config, stored)
         self.layout = "tf" if checkpoint.format == "tf" else "hf"
         self.names: dict[str, str] = {}
         for name, actual in names.items():
@@ -223,13 +226,16 @@ class _Reader:
         """Arrays for the weights of these names and shapes, all of them checked."""
         if "token_embedding.table" in self.names:
             return self._read_own(shapes)
-        weights = [name for name in shapes if not _CONDITION.search(name)]
         if not self.family.has_layout(self.layout):
             raise CheckpointError(
                 f"{self.checkpoint.path}: the family {self.family.name} has no "
                 f"{'TensorFlow' if self.layout == 'tf' else 'PyTorch'} layout that kexue knows. Pass another family=."
             )
-        rows = {r.ours: r for r in self.family.table(self.config.replace(decoder_layers=self.decoder_layers))}
+        sources = {name: self.regroup.sources(name) for name in shapes if not _CONDITION.search(name)}
+        weights = list(dict.fromkeys(name for names in sources.values() for name in names))
+        shapes = {source: shapes[name] for name, names in sources.items() for source in names}
+        numbering = self.regroup.numbering.replace(decoder_layers=self.decoder_layers)
+        rows = {row.ours: row for row in self.family.table(numbering)}
         untold = sorted(set(weights) - set(rows))
         if untold:
             raise CheckpointError(
@@ -251,7 +257,24 @@ class _Reader:
             if not gone.intersection(theirs):
                 arrays[name] = self._assemble(rows[name], theirs, shapes[name])
         self._check_copies(arrays)
-        return arrays
+        return self._regrouped(sources, arrays)
+
+    def _regrouped(
+        self, sources: Mapping[str, Sequence[str]], arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Arrays by our names from those by the names of the stored blocks."""
+        out = {}
+        for name, (first, *others) in sources.items():
+            if first not in arrays:
+                continue
+            for other in others:
+                if not np.array_equal(arrays[first], arrays.get(other)):
+                    raise CheckpointError(
+                        f"{self.checkpoint.path}: {first} and {other} differ, so that one block cannot stand for both. "
+                        f"Load it with block_groups={self.regroup.stored.block_groups}."
+                    )
+            out[name] = arrays[first]
+        return out
 
     def _stripped(self, name: str) -> str:
         return name.removeprefix(self.strip)
@@ -318,9 +341,11 @@ class _Reader:
             raise CheckpointError(f"{self.checkpoint.path}: {complaint} by up to {worst:.3g}.")
 
     def _read_own(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        sources = {name: self.regroup.sources(name) for name in shapes}
+        shapes = {source: shapes[name] for name, names in sources.items() for source in names}
         theirs = {name: name.replace("/", ".") for name in shapes}
         missing = [other for name, other in theirs.items() if other not in self.names and not _CONDITION.search(name)]
-        heads = ("lm_head.", "pooler.", "nsp_head.")
+        heads = ("lm_head.", "pooler.", "nsp_head.", "discriminator_head.")
         extra = [
             name
             for name in self.names
@@ -333,7 +358,7 @@ class _Reader:
         arrays = {name: self._array(other) for name, other in theirs.items() if other in self.names}
         for name, array in arrays.items():
             self._check_shape(array, shapes[name], f"{theirs[name]} has shape {array.shape}")
-        return arrays
+        return self._regrouped(sources, arrays)
 
     def _complain(self, missing: Sequence[str], extra: Sequence[str]) -> None:
         """Raise, or warn where ``strict`` is off, about what does not fit."""

@@ -99,6 +99,7 @@ def _official(model: Transformer, family: Family, format: str) -> dict[str, Any]
     kind = "nsp" if {"nsp", "lm"} <= has and "nsp" in family.architectures else "lm" if "lm" in has else None
     if config.decoder_layers is None and "encoder" in family.architectures:
         kind = "encoder"
+    kind = "discriminator" if "discriminator" in has and kind is None else kind
     return {"architectures": [family.architectures[kind]], "dtype": "float32"} | data
 
 
@@ -108,11 +109,17 @@ def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: 
     def facts(c: TransformerConfig) -> dict[str, Any]:
         data = c.to_dict() | {"key_size": c.key_dim, "value_size": c.value_dim, "embedding_size": c.embedding_dim}
         data["position_options"] = without_defaults(c.position, c.position_options)
+        local = c.local_position_options
+        data["local_position_options"] = None if local is None else without_defaults(c.position, local)
+        data["block_groups"], data["embedding_projection"] = c.num_blocks, c.projects_embeddings
+        data["lm_dense_bias"] = c.feedforward_bias if c.lm_dense_bias is None else c.lm_dense_bias
         data["attention_output_bias"] = c.attention_bias if c.attention_output_bias is None else c.attention_output_bias
         data["lm_activation"] = c.lm_activation or c.activation
         idle = {"initializer", "two_stream"}
         idle |= {name for name in data if name.startswith("lm_") and "lm" not in heads}
         idle |= {"lm_activation"} if not c.lm_transform else set()
+        idle |= {"lm_dense_bias"} if not c.lm_transform and c.embedding_dim == c.hidden_size else set()
+        idle |= {"global_every", "local_position_options"} if c.local_window is None else set()
         idle |= {"tie_embeddings"} if "lm" not in heads else set()
         idle |= {"norm_bias"} if c.norm == "rms" else set()
         return {name: value for name, value in data.items() if name not in idle}

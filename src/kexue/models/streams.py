@@ -82,12 +82,14 @@ def run(
         and config.local_window is None
         and config.decoder_layers is None
         and config.convolution_size is None
+        and not config.condition_per_token
         and not config.attention_options.get("residual_scores")
     )
-    if not plain or positions is None or positions.acts_on_embeddings or config.embedding_dim != config.hidden_size:
+    if not plain or positions is None or positions.acts_on_embeddings or config.projects_embeddings:
         raise ConfigError(
             "two_stream=True needs positions inside attention (such as 'transformer_xl' or 'rotary'), attention with a "
-            "dense mask, embeddings as wide as the model, and no windows, decoder, convolution or residual scores. "
+            "dense mask, embeddings as wide as the model, and no windows, decoder, convolution, residual scores or "
+            "conditions of each token. "
             f"Received: position={config.position!r}, attention={config.attention!r}"
         )
     facts = [batch.get(n) for n in ("token_ids", "padding_mask", "segment_ids", "document_ids", "order")]

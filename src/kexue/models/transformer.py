@@ -25,7 +25,8 @@ class Transformer(DirectCall, keras.Model):
         mask: which query sees which key: a `kexue.nn.masks.Mask`, a name or a configuration; the configuration's
             own by default. The same weights are an encoder, a language model (``Causal()``) or a
             sequence-to-sequence model (``Prefix()``).
-        head: None, ``"lm"`` (alias ``"mlm"``), ``"pooler"``, ``"nsp"``, or several in a tuple.
+        head: None, ``"lm"`` (alias ``"mlm"``), ``"pooler"``, ``"nsp"`` (sentence order in ALBERT),
+            ``"discriminator"`` (ELECTRA), or several in a tuple.
         dtype: Keras dtype policy of all layers, such as ``"mixed_bfloat16"``.
         name: of the model.
 
@@ -33,7 +34,8 @@ class Transformer(DirectCall, keras.Model):
         inputs: a dict of ``token_ids`` (batch, length) int32 and, each optional, ``segment_ids`` (batch, length)
             int32; ``padding_mask`` (batch, length), true at real tokens, all when left out; ``position_ids``
             (batch, length) int32; ``document_ids`` (batch, length) int32 of packed rows; ``order`` (batch, length)
-            int32 for a `Permuted` mask; ``condition`` (batch, condition_size) where the configuration has one.
+            int32 for a `Permuted` mask; ``condition`` (batch, condition_size), or (batch, length, condition_size)
+            with ``condition_per_token``, where the configuration has one.
             A model with ``two_stream`` takes ``target_positions`` (batch, targets) int32, the places in the row that
             its second stream predicts, all of them when left out.
             A model with ``decoder_layers`` needs ``decoder_token_ids`` (batch, decoder length) as well and takes
@@ -41,9 +43,10 @@ class Transformer(DirectCall, keras.Model):
 
     Returns:
         A dict: ``sequence_output`` (batch, length, hidden_size); with the heads ``logits`` (batch, length,
-        vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32. With a
-        decoder these are the decoder's, and ``encoder_output`` (batch, length, hidden_size) is the encoder's. With two
-        streams also ``target_output`` (batch, targets, hidden_size), and the logits are those of the targets.
+        vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32,
+        ``discriminator_logits`` (batch, length) float32. With a decoder these are the decoder's, and
+        ``encoder_output`` (batch, length, hidden_size) is the encoder's. With two streams also
+        ``target_output`` (batch, targets, hidden_size), and the logits are those of the targets.
 
     Called directly on arrays outside training, the model runs compiled on JAX (see `DirectCall`).
     """
@@ -78,7 +81,7 @@ class Transformer(DirectCall, keras.Model):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Heads in the order ``lm``, ``pooler``, ``nsp``."""
+        """Heads in the order ``lm``, ``pooler``, ``nsp``, ``discriminator``."""
         return self._parts[2]
 
     @property
@@ -89,6 +92,13 @@ class Transformer(DirectCall, keras.Model):
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Raise ConfigError for inputs of wrong shape, too great length, or (NumPy arrays) ids outside the tables."""
         shapes = {n: tuple(v.shape if hasattr(v, "shape") else np.shape(v)) for n, v in inputs.items() if v is not None}
+        condition = shapes.pop("condition", None)
+        if condition is not None:
+            rows = shapes["token_ids"]
+            want: tuple[Any, ...] = (rows[0], self.config.condition_size)
+            want = (*rows[:2], want[1]) if self.config.condition_per_token else want
+            if len(condition) != len(want) or not all(map(_agree, condition, want)):
+                raise ConfigError(f"condition must be of shape {want}. Received: shape {condition}")
         for side in ("", "decoder_"):
             if f"{side}token_ids" in shapes:
                 self._check_shapes(shapes, side)

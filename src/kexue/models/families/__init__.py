@@ -5,13 +5,17 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.models.families import (
+    albert,
     bert,
     deberta_v2,
+    electra,
     gau_alpha,
     gpt,
     gpt2,
     gpt2_ml,
     llama,
+    modernbert,
+    nezha,
     roberta,
     roformer,
     roformer_v2,
@@ -29,6 +33,11 @@ FAMILIES: dict[str, Family] = {
         roberta.FAMILY,
         roformer.FAMILY,
         roformer_v2.FAMILY,
+        albert.FAMILY,
+        electra.FAMILY,
+        electra.GENERATOR,
+        nezha.FAMILY,
+        modernbert.FAMILY,
         gpt.FAMILY,
         gpt2.FAMILY,
         gpt2_ml.FAMILY,
@@ -62,8 +71,9 @@ def get(name: str) -> Family:
 def detect(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
     """The family of an official configuration: by its ``model_type``, or where it has none by the tensors' names.
 
-    Google's configurations do not name their family; BERT has a position table, RoFormer has none, RoFormerV2 has no
-    norm weights either.
+    Google's configurations do not name their family; ALBERT's blocks stand in groups, ELECTRA has names of its own,
+    BERT has a position table, RoFormer has none, RoFormerV2 has no norm weights either. NEZHA's tensors are
+    RoFormer's: its configuration tells it (``use_relative_position``).
 
     Raises:
         ConfigError: a ``model_type`` that no family claims.
@@ -78,6 +88,12 @@ def detect(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
     for root, family_name in _ROOTS.items():
         if any(name.startswith(root) for name in tensors):
             return FAMILIES[family_name]
+    if any("/inner_group_0/" in name or "albert_layer_groups." in name for name in tensors):
+        return FAMILIES["albert"]
+    if any(name.startswith(("electra/", "electra.")) for name in tensors):
+        return FAMILIES["electra"]
+    if config.get("use_relative_position") or "max_relative_position" in config:
+        return FAMILIES["nezha"]
     if any("position_embeddings" in name for name in tensors):
         return FAMILIES["roberta"] if any(name.startswith("roberta") for name in tensors) else FAMILIES["bert"]
     return FAMILIES["roformer"] if any("LayerNorm" in name for name in tensors) else FAMILIES["roformer_v2"]

@@ -72,6 +72,9 @@ class PositionEncoding(keras.layers.Layer):
         hooks = ("rotate", "rotate_values", "scores", "values")
         return any(getattr(type(self), hook) is not getattr(PositionEncoding, hook) for hook in hooks)
 
+    def check_mask(self, mask: Any) -> None:
+        """Raise `ConfigError` where ``mask``, a `kexue.nn.masks.Mask`, cannot be kept; called as a model is built."""
+
     def embed(self, x: Any, position_ids: Any, **facts: Any) -> Any:
         """Change the embeddings ``x`` (batch, length, size) before the first block.
 

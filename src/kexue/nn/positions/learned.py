@@ -1,4 +1,7 @@
-"""Learned absolute positions, and their hierarchical continuation beyond the trained length."""
+"""Learned absolute positions, and their hierarchical continuation beyond the trained length.
+
+Source: kexue.fm article 8130; Gehring et al., arXiv 1705.03122.
+"""
 
 from typing import Any
 
@@ -20,15 +23,23 @@ class LearnedPosition(PositionEncoding):
         max_length: rows of the table, those before ``offset`` included.
         offset: added to each position (2 in RoBERTa).
         initializer: see `kexue.nn.initializers.make`.
+        mode: ``"add"``, or ``"multiply"`` for ``x * (1 + table[position + offset])``.
     """
 
     def __init__(
-        self, max_length: int, offset: int = 0, initializer: float | dict[str, int] = 0.02, **kwargs: Any
+        self,
+        max_length: int,
+        offset: int = 0,
+        initializer: float | dict[str, int] = 0.02,
+        mode: str = "add",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if max_length <= offset:
             raise ConfigError(f"max_length must exceed offset. Received: max_length={max_length}, offset={offset}")
-        self.max_length, self.offset, self.initializer = max_length, offset, initializer
+        if mode not in ("add", "multiply"):
+            raise ConfigError(f"mode must be 'add' or 'multiply'. Received: mode={mode!r}")
+        self.max_length, self.offset, self.initializer, self.mode = max_length, offset, initializer, mode
 
     @classmethod
     def from_sizes(cls, sizes: Sizes, **options: Any) -> "LearnedPosition":
@@ -42,11 +53,16 @@ class LearnedPosition(PositionEncoding):
 
     def build(self, x_shape: Any = None, *_: Any, **__: Any) -> None:
         shape = (self.max_length, x_shape[-1])
-        self.table = self.add_weight(shape=shape, initializer=initializers.make(self.initializer), name="table")
+        self.table = self.add_weight(shape=shape, initializer=self.start, name="table")
         self.built = True
 
+    def start(self, shape: Any, dtype: Any = None) -> Any:
+        """Initial table."""
+        return initializers.make(self.initializer)(shape, dtype=dtype)
+
     def embed(self, x: Any, position_ids: Any, **facts: Any) -> Any:
-        return x + ops.cast(self.lookup(ops.cast(position_ids, "int32") + self.offset), x.dtype)
+        rows = ops.cast(self.lookup(ops.cast(position_ids, "int32") + self.offset), x.dtype)
+        return x + rows if self.mode == "add" else x * (1 + rows)
 
     def lookup(self, rows: Any) -> Any:
         """Embeddings of table rows ``(batch or 1, length)``."""
@@ -57,6 +73,7 @@ class LearnedPosition(PositionEncoding):
             "max_length": self.max_length,
             "offset": self.offset,
             "initializer": self.initializer,
+            "mode": self.mode,
         }
 
 
@@ -75,8 +92,16 @@ class HierarchicalPosition(LearnedPosition):
     Source: kexue.fm article 7947 (and survey 8130).
     """
 
-    def __init__(self, max_length: int, offset: int = 0, alpha: float = 0.4, **kwargs: Any) -> None:
-        super().__init__(max_length, offset, **kwargs)
+    def __init__(
+        self,
+        max_length: int,
+        offset: int = 0,
+        alpha: float = 0.4,
+        initializer: float | dict[str, int] = 0.02,
+        mode: str = "add",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_length, offset, initializer, mode, **kwargs)
         if not 0 < alpha < 1 or alpha == 0.5:
             raise ConfigError(f"alpha must be in (0, 1) and not 0.5; below 0.5 is better. Received: alpha={alpha}")
         self.alpha = alpha

@@ -14,12 +14,24 @@ __all__ = ["KINDS", "check", "make", "serialize", "without_defaults"]
 
 # Read when asked for, so that a model loads the encoding it has and no other.
 KINDS: dict[str, str] = {
+    "alibi": "alibi.AlibiPosition",
+    "complex": "complex_order.ComplexOrderPosition",
+    "conv": "conv.ConvolutionalPosition",
     "deberta": "deberta.DebertaPosition",
+    "floater": "floater.FloaterPosition",
     "hierarchical": "learned.HierarchicalPosition",
     "learned": "learned.LearnedPosition",
+    "multiplicative": "multiplicative.MultiplicativePosition",
+    "recursive": "recursive.RecursivePosition",
     "rotary": "rotary.RotaryPosition",
-    "transformer_xl": "transformer_xl.TransformerXLPosition",
+    "rotary_generators": "rotary_generators.GeneratorRotaryPosition",
+    "rotary_nd": "rotary_nd.RotaryNDPosition",
+    "shaw": "shaw.ShawPosition",
+    "sinusoidal": "sinusoidal.SinusoidalPosition",
     "t5": "t5.T5Position",
+    "trainable_sinusoidal": "sinusoidal.TrainableSinusoidalPosition",
+    "transformer_xl": "transformer_xl.TransformerXLPosition",
+    "tupe": "tupe.TupePosition",
 }
 
 
@@ -52,7 +64,7 @@ def make(position: Any, options: Mapping[str, Any], sizes: Sizes, **arguments: A
         position: a name of `KINDS`, ``"none"``, or what `serialize` gave.
         options: arguments of the encoding beside those that ``sizes`` decides.
         sizes: of the model.
-        **arguments: ``name``, ``dtype``.
+        **arguments: ``name``, ``dtype``; a serialized encoding keeps its name.
 
     Raises:
         ConfigError: an unknown name, or an option that the encoding does not have.
@@ -65,8 +77,12 @@ def make(position: Any, options: Mapping[str, Any], sizes: Sizes, **arguments: A
     if isinstance(position, Mapping):
         if options:
             raise ConfigError(f"an encoding that is an object has its options. Received: {dict(options)!r}")
+        data = dict(position)
+        if arguments.get("dtype") is not None:
+            policy = keras.dtype_policies.get(arguments["dtype"])
+            data["config"] = data.get("config", {}) | {"dtype": keras.saving.serialize_keras_object(policy)}
         try:
-            return keras.saving.deserialize_keras_object(dict(position))
+            return keras.saving.deserialize_keras_object(data)
         except (TypeError, ValueError, ImportError, AttributeError) as error:
             raise ConfigError(
                 f"the position encoding {position.get('class_name')!r} cannot be rebuilt: {error}. Import the module "
