@@ -186,13 +186,13 @@ class Assembly:
         if config.two_stream:
             x, targets = streams.run(self, embedding, x, positions, position_ids)
             return {"sequence_output": x, "target_output": targets} | self._heads(x, embedding, targets)
-        if config.mask_vector:  # nothing trains it here; it is kept for the checkpoint
+        if embedding.mask_vector is not None:  # nothing trains it here; it is kept for the checkpoint
             embedding.mask_vector.trainable = False
         scores = None
         for block in range(config.num_layers):
             x, scores = self.block(x, block, views[config.is_global(block)], scores)
             if block == 0 and config.convolution_size is not None:
-                x = self._convolution(embedded, x)
+                x = self._convolution(config.convolution_size, embedded, x)
         x = self.after_blocks(x)
         if config.decoder_layers is None:
             return {"sequence_output": x} | self._heads(x, embedding)
@@ -203,12 +203,12 @@ class Assembly:
         """The last norm, where blocks begin with theirs."""
         return self.shared("final_norm", self.norm)(x, **self.condition) if self.config.norm_order == "pre" else x
 
-    def _convolution(self, embedded: Any, x: Any) -> Any:
+    def _convolution(self, size: int, embedded: Any, x: Any) -> Any:
         """Neighbours of the embeddings, added to the first block's output."""
         config, batch = self.config, self.inputs
         facts = {n: batch[n] for n in ("padding_mask", "document_ids", "segment_ids", "order") if n in batch}
         y = NeighbourConvolution(
-            config.convolution_size,
+            size,
             config.convolution_activation,
             mask=self.mask,
             dropout=config.dropout,
