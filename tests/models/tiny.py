@@ -26,6 +26,18 @@ T5 = DECODER | {
     "position_options": {"bidirectional": True, "num_buckets": 12, "max_distance": 9}, "activation": "relu",
     "attention_options": {"scale": 1.0}, "attention_bias": False, "feedforward_bias": False,
 }  # fmt: skip
+XLNET = {
+    "family": "xlnet", "position": "transformer_xl", "position_options": {"segments": True}, "mask_vector": True,
+    "num_segments": 0, "embedding_norm": False, "attention_bias": False, "lm_transform": False, "pad_id": 5,
+    "max_length": 512,
+}  # fmt: skip
+DEBERTA = {
+    "family": "deberta_v2", "position": "deberta", "num_segments": 0, "norm_epsilon": 1e-7, "pooler_activation": "gelu",
+    "position_options": {
+        "max_distance": 24, "buckets": 6, "terms": ["c2p", "p2c"], "shared_keys": True, "norm": 1e-7,
+    },
+}  # fmt: skip
+GAU = {"attention": "gau", "num_heads": 1, "key_size": 4, "activation": "swish"}
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {
@@ -50,6 +62,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": LLAMA | {
         "family": "qwen3", "query_key_norm": True, "key_size": 6, "value_size": 6, "key_heads": 1,
         "tie_embeddings": False,
+    },
+    "xlnet": XLNET,
+    "deberta_v2": DEBERTA,
+    "gau_alpha": GAU | {
+        "family": "gau_alpha", "position": "rotary", "norm": "rms", "norm_scale": False, "norm_bias": False,
+        "norm_epsilon": 1e-7, "attention_bias": False, "feedforward_bias": False, "lm_transform": False,
+        "lm_bias": False,
     },
     "albert": {
         "family": "albert", "block_groups": 1, "embedding_size": 8, "embedding_projection": True,
@@ -102,6 +121,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "causal_buckets": {
         "position": "t5", "mask": "causal", "position_options": {"num_buckets": 7, "max_distance": 6},
     },
+    "two_stream": XLNET | {"two_stream": True, "mask": "permuted"},
+    "convolution": DEBERTA | {
+        "convolution_size": 3, "convolution_activation": "gelu", "absolute_positions": True, "num_segments": 2,
+        "position_options": {"max_distance": 3, "terms": ["p2c"]},
+    },
+    "gau": GAU | {"attention_options": {"normalizer": "softmax"}, "mask": "causal"},
 }  # fmt: skip
 MASKS: dict[str, Any] = {
     "causal": "causal",
@@ -110,6 +135,8 @@ MASKS: dict[str, Any] = {
     "window": {"name": "window", "config": {"left": 2, "right": 1}},
     "permuted": "permuted",
 }
+# Compared with a NumPy forward pass of their own, or with transformers.
+OWN_REFERENCE = ("xlnet", "deberta_v2", "gau_alpha", "two_stream", "convolution", "gau")
 CONFIGS = FAMILIES | VARIANTS | {name: {"mask": mask} for name, mask in MASKS.items()}
 
 
@@ -147,9 +174,11 @@ def batch(model: Transformer, rows: int = ROWS, length: int = LENGTH, seed: int 
         "token_ids": rng.integers(3, model.config.vocabulary_size, (rows, length)).astype("int32"),
         "padding_mask": np.ones((rows, length), bool),
     }
-    if model.config.num_segments:
+    related = bool(model.config.position_options.get("segments"))
+    if model.config.num_segments or related:
         half = rng.integers(1, length, rows)
-        data["segment_ids"] = (np.arange(length) >= half[:, None]).astype("int32") * (model.config.num_segments > 1)
+        two = model.config.num_segments > 1 or related
+        data["segment_ids"] = (np.arange(length) >= half[:, None]).astype("int32") * two
     if "rank" in model.mask.needs:
         data["order"] = np.array([rng.permutation(length) for _ in range(rows)], "int32")
     if model.config.condition_size:

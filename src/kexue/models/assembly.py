@@ -5,11 +5,12 @@ from typing import Any
 
 import keras
 
-from kexue.models import decoder
+from kexue.models import decoder, streams
 from kexue.models.config import TransformerConfig
 from kexue.nn import masks
 from kexue.nn.attention import registry as attention_kinds
 from kexue.nn.attention.plumbing import AttentionMask, PositionIds, PositionTables
+from kexue.nn.convolution import NeighbourConvolution
 from kexue.nn.dropout import Dropout
 from kexue.nn.embeddings import SegmentEmbedding, TokenEmbedding
 from kexue.nn.feedforward import FeedForward
@@ -19,6 +20,7 @@ from kexue.nn.heads.pooling import FirstTokenPooler
 from kexue.nn.norms import make_norm
 from kexue.nn.positions import registry as position_kinds
 from kexue.nn.positions.base import PositionEncoding, Sizes
+from kexue.nn.positions.learned import LearnedPosition
 
 __all__ = ["HEADS", "Assembly"]
 
@@ -60,6 +62,8 @@ class Assembly:
             optional |= decoder.OPTIONAL
         for name, dtype in optional.items():
             inputs[name] = keras.Input((None,), dtype=dtype, name=name, optional=True)
+        if config.two_stream:
+            inputs["target_positions"] = keras.Input((None,), dtype="int32", name="target_positions", optional=True)
         if config.condition_size is not None:
             shape = (None, config.condition_size) if config.condition_per_token else (config.condition_size,)
             inputs["condition"] = keras.Input(shape, dtype="float32", name="condition", optional=True)
@@ -154,8 +158,10 @@ class Assembly:
         ids, padding = batch["token_ids"], batch["padding_mask"]
         positions = self.positions(config.position_options)
         self.limit = None if positions is None else positions.limit
+        if config.absolute_positions:
+            self.limit = min(config.max_length, self.limit or config.max_length)
         position_ids = None
-        if positions is not None:
+        if positions is not None or config.absolute_positions:
             position_ids = PositionIds(self.limit, config.positions_from_padding, name="position_ids_or_count")(
                 ids, batch["position_ids"], batch["document_ids"], padding
             )
@@ -169,18 +175,49 @@ class Assembly:
 
         # Embeddings (B, L, E), then (B, L, D).
         embedding = TokenEmbedding(
-            config.vocabulary_size, config.embedding_dim, config.initializer, dtype=self.dtype, name="token_embedding"
+            config.vocabulary_size,
+            config.embedding_dim,
+            config.initializer,
+            mask_vector=config.mask_vector,
+            dtype=self.dtype,
+            name="token_embedding",
         )
-        x = self._embed(embedding, positions, position_ids)
+        x = embedded = self._embed(embedding, positions, position_ids)
+        if config.two_stream:
+            x, targets = streams.run(self, embedding, x, positions, position_ids)
+            return {"sequence_output": x, "target_output": targets} | self._heads(x, embedding, targets)
+        if embedding.mask_vector is not None:  # nothing trains it here; it is kept for the checkpoint
+            embedding.mask_vector.trainable = False
         scores = None
         for block in range(config.num_layers):
             x, scores = self.block(x, block, views[config.is_global(block)], scores)
-        if config.norm_order == "pre":
-            x = self.norm("final_norm")(x, **self.condition)
+            if block == 0 and config.convolution_size is not None:
+                x = self._convolution(config.convolution_size, embedded, x)
+        x = self.after_blocks(x)
         if config.decoder_layers is None:
             return {"sequence_output": x} | self._heads(x, embedding)
         y = decoder.build(self, embedding, x)
         return {"encoder_output": x, "sequence_output": y} | self._heads(y, embedding)
+
+    def after_blocks(self, x: Any) -> Any:
+        """The last norm, where blocks begin with theirs."""
+        return self.shared("final_norm", self.norm)(x, **self.condition) if self.config.norm_order == "pre" else x
+
+    def _convolution(self, size: int, embedded: Any, x: Any) -> Any:
+        """Neighbours of the embeddings, added to the first block's output."""
+        config, batch = self.config, self.inputs
+        facts = {n: batch[n] for n in ("padding_mask", "document_ids", "segment_ids", "order") if n in batch}
+        y = NeighbourConvolution(
+            size,
+            config.convolution_activation,
+            mask=self.mask,
+            dropout=config.dropout,
+            initializer=config.initializer,
+            dtype=self.dtype,
+            name="convolution",
+        )(embedded, **facts)
+        x = keras.layers.Add(dtype=self.dtype, name="convolution_residual")([x, y])
+        return self.norm("convolution_norm")(x, **self.condition)
 
     def _embed(self, embedding: TokenEmbedding, positions: PositionEncoding | None, position_ids: Any) -> Any:
         config, batch, dtype = self.config, self.inputs, self.dtype
@@ -189,6 +226,10 @@ class Assembly:
             x = SegmentEmbedding(config.num_segments, config.initializer, dtype=dtype, name="segment_embedding")(
                 x, batch["segment_ids"]
             )
+        if config.absolute_positions:
+            x = LearnedPosition(
+                config.max_length, config.position_offset, config.initializer, dtype=dtype, name="position_embedding"
+            )(x, position_ids)
         return self.after_embedding(x, positions, position_ids, batch)
 
     def after_embedding(
@@ -215,20 +256,22 @@ class Assembly:
         more: dict[str, Any] = {"cross": True}
         if view is not None:
             inside = view.positions if "tables" in view.arguments else None
-            takes_facts = attention_kinds.find(config.attention).takes_facts
-            more = {"mask": view.mask} if takes_facts else {"causal": view.causal}
+            kind = attention_kinds.find(config.attention)
+            more = {"mask": view.mask} if kind.takes_facts else {"causal": view.causal}
+            if kind.whole_block:
+                more |= {"intermediate_size": config.intermediate_size, "activation": config.activation}
+        if "intermediate_size" not in more:
+            more |= {"value_size": config.value_dim, "output_bias": config.attention_output_bias}
         return attention_kinds.make(
             config.attention,
             config.attention_options,
             heads=config.num_heads,
             key_size=config.key_dim,
-            value_size=config.value_dim,
             key_heads=config.key_heads,
             query_key_norm=config.norm_epsilon if config.query_key_norm else None,
             positions=inside,
             dropout=config.attention_dropout,
             use_bias=config.attention_bias,
-            output_bias=config.attention_output_bias,
             initializer=config.initializer,
             dtype=self.dtype,
             name=name,
@@ -243,10 +286,12 @@ class Assembly:
         scores: Any = None,
         prefix: str = "",
         cross: dict[str, Any] | None = None,
+        content: Any = None,
     ) -> tuple[Any, Any]:
         """One block: attention and a feed-forward part, or one layer that is both; scores go on to the next one.
 
-        With ``cross``, arguments of a call, attention to the encoder stands between the two.
+        With ``cross``, arguments of a call, attention to the encoder stands between the two. With ``content``,
+        queries come from ``x``, and keys and values from there.
         """
         config = self.config
         kind = attention_kinds.find(config.attention)
@@ -258,7 +303,9 @@ class Assembly:
             arguments["previous_scores"] = scores
         pre, post = config.norm_order == "pre", config.norm_order == "post"
         before = pre and (config.first_norm or block > 0 or bool(prefix))
-        x, scores = self.sublayer(x, attention, arguments, before=before, after=post, keeps_scores=keeps)
+        x, scores = self.sublayer(
+            x, attention, arguments, before=before, after=post, keeps_scores=keeps, content=content
+        )
         if cross is not None:
             layer = self.attention(f"{name}_cross_attention", None)
             x, _ = self.sublayer(x, layer, cross, before=pre, after=post)
@@ -281,19 +328,32 @@ class Assembly:
         return x, scores
 
     def sublayer(
-        self, x: Any, layer: Any, arguments: dict[str, Any], *, before: bool, after: bool, keeps_scores: bool = False
+        self,
+        x: Any,
+        layer: Any,
+        arguments: dict[str, Any],
+        *,
+        before: bool,
+        after: bool,
+        keeps_scores: bool = False,
+        content: Any = None,
     ) -> tuple[Any, Any]:
         """``layer`` with its dropout, residual and norms; the second result is what else the layer gives."""
         name, more = layer.name, None
         inner = f"{name}_input_norm" if after else f"{name}_norm"
-        y = layer(self.shared(inner, self.norm)(x, **self.condition) if before else x, **arguments)
+
+        def enter(t: Any) -> Any:
+            return self.shared(inner, self.norm)(t, **self.condition) if before else t
+
+        y = layer(enter(x), **arguments) if content is None else layer(enter(content), queries=enter(x), **arguments)
         if keeps_scores:
             y, more = y
         y = self.shared(f"{name}_dropout", lambda n: Dropout(self.config.dropout, dtype=self.dtype, name=n))(y)
         x = self.shared(f"{name}_residual", lambda n: keras.layers.Add(dtype=self.dtype, name=n))([x, y])
         return (self.shared(f"{name}_norm", self.norm)(x, **self.condition) if after else x), more
 
-    def _heads(self, x: Any, embedding: TokenEmbedding) -> dict[str, Any]:
+    def _heads(self, x: Any, embedding: TokenEmbedding, targets: Any = None) -> dict[str, Any]:
+        """What heads make of ``x``; the LM head of ``targets`` where there are any."""
         config, outputs = self.config, {}
         if "lm" in self.heads:
             outputs["logits"] = LanguageModelHead(
@@ -310,7 +370,7 @@ class Assembly:
                 initializer=config.initializer,
                 dtype=self.dtype,
                 name="lm_head",
-            )(x, **self.condition)
+            )(x if targets is None else targets, **self.condition)
         if "discriminator" in self.heads:
             outputs["discriminator_logits"] = DiscriminatorHead(
                 activation=config.activation,
@@ -321,7 +381,11 @@ class Assembly:
             )(x)
         if "pooler" in self.heads or "nsp" in self.heads:
             pooled = FirstTokenPooler(
-                use_bias=config.feedforward_bias, initializer=config.initializer, dtype=self.dtype, name="pooler"
+                config.pooler_activation,
+                use_bias=config.feedforward_bias,
+                initializer=config.initializer,
+                dtype=self.dtype,
+                name="pooler",
             )(x)
             if "pooler" in self.heads:
                 outputs["pooled_output"] = pooled

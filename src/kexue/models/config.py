@@ -31,6 +31,7 @@ _POSITIVE = (
     "global_every",
     "block_groups",
     "decoder_layers",
+    "convolution_size",
 )
 
 
@@ -88,6 +89,9 @@ class TransformerConfig:
     """Added to positions before the table lookup (2 in RoBERTa, whose rows 0 and 1 are unused)."""
     positions_from_padding: bool = False
     """Positions count real tokens only (RoBERTa)."""
+    absolute_positions: bool = False
+    """A learned table of positions is added to the embeddings, beside ``position`` (``position_biased_input`` of
+    DeBERTa)."""
     attention: Any = "softmax"
     """A name of `kexue.nn.attention.registry.KINDS`."""
     attention_options: dict = dataclasses.field(default_factory=dict)
@@ -106,6 +110,15 @@ class TransformerConfig:
     """Number of distinct blocks, each used ``num_layers / block_groups`` times in a row (1 in ALBERT)."""
     decoder_layers: int | None = None
     """Blocks of a decoder whose cross-attention sees the blocks above (T5); None for no decoder."""
+    mask_vector: bool = False
+    """The embeddings have a vector that stands for a token to predict (XLNet)."""
+    two_stream: bool = False
+    """A second stream predicts tokens from their places and from the tokens that the mask shows them, never from
+    themselves (XLNet). It starts at the ``mask_vector``; output ``target_output``, and the LM head reads it."""
+    convolution_size: int | None = None
+    """A convolution over so many neighbours of the embeddings is added to the first block's output (DeBERTa-v2)."""
+    convolution_activation: str = "tanh"
+    """After that convolution."""
     activation: str = "gelu"
     """Of the feed-forward part; ``"gelu"`` is the exact form."""
     gated: bool = False
@@ -145,6 +158,8 @@ class TransformerConfig:
     """Each norm maps the condition to this size first; None: it takes the condition as it is."""
     condition_activation: str = "linear"
     """After that map."""
+    pooler_activation: str = "tanh"
+    """Of the pooled output."""
     lm_transform: bool = True
     """The language-model head has a dense map, activation and norm before the token table."""
     lm_activation: str | None = None
@@ -192,6 +207,10 @@ class TransformerConfig:
             raise ConfigError(f"shared_segments needs num_segments=0. Received: num_segments={self.num_segments}")
         if self.decoder_layers is not None and (self.local_window is not None or self.block_groups is not None):
             raise ConfigError("a model with decoder_layers has no local_window and no block_groups.")
+        if self.two_stream and not self.mask_vector:
+            raise ConfigError("two_stream=True starts at the vector of a hidden token; it needs mask_vector=True.")
+        if self.convolution_size is not None and self.convolution_size % 2 == 0:
+            raise ConfigError(f"convolution_size must be odd. Received: convolution_size={self.convolution_size}")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")

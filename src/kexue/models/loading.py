@@ -20,7 +20,7 @@ from kexue.checkpoints.dtypes import is_numeric
 from kexue.errors import CheckpointError, ConfigError
 from kexue.models import families
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row
+from kexue.models.families.base import Family, Row, entry
 from kexue.models.regrouping import Regrouping
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
@@ -242,11 +242,11 @@ class _Reader:
                 f"the checkpoint tables of {self.family.name} have no row for {', '.join(untold[:4])}: this "
                 "configuration cannot be filled from an official checkpoint."
             )
-        missing = [n for name in weights for n in self._names(rows[name]) if n not in self.names]
-        known = {n for row in rows.values() for n in self._names(row)}
+        missing = [n for name in weights for n in self._names(rows[name]) if entry(n)[0] not in self.names]
+        known = {entry(n)[0] for row in rows.values() for n in self._names(row)}
         known |= {self._stripped(name) for name in self.family.constants}
         if self.layout == "hf":  # a plain name whose twin was taken
-            known |= {self._stripped(name) for row in rows.values() for name in row.names("hf")}
+            known |= {self._stripped(entry(name)[0]) for row in rows.values() for name in row.names("hf")}
         ignored = [re.compile(pattern) for pattern in self.family.ignore]
         extra = [n for n in self.names if n not in known and not any(p.search(n) for p in ignored)]
         self._complain(missing, extra)
@@ -287,10 +287,17 @@ class _Reader:
         return tuple(self._stripped(name) for name in row.names(self.layout))
 
     def _array(self, name: str) -> np.ndarray:
+        name, index = entry(name)
         array = np.asarray(self.checkpoint[self.names[name]])
         if not is_numeric(array.dtype):
             raise CheckpointError(f"{self.checkpoint.path}: {name} must hold numbers. Received: dtype {array.dtype}")
-        return array
+        if index is None:
+            return array
+        if array.ndim == 0 or index >= len(array):
+            raise CheckpointError(
+                f"{self.checkpoint.path}: {name} must have an entry for block {index}. Received: shape {array.shape}"
+            )
+        return array[index]
 
     def _assemble(self, row: Row, theirs: Sequence[str], expected: tuple[int, ...]) -> np.ndarray:
         parts = [self._array(name) for name in theirs]

@@ -14,7 +14,7 @@ from kexue.errors import ConfigError
 from kexue.files import atomic_folder
 from kexue.models import families
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family
+from kexue.models.families.base import Family, gathered
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
 from kexue.nn import masks
@@ -116,7 +116,7 @@ def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: 
         data["lm_dense_bias"] = c.feedforward_bias if c.lm_dense_bias is None else c.lm_dense_bias
         data["attention_output_bias"] = c.attention_bias if c.attention_output_bias is None else c.attention_output_bias
         data["lm_activation"] = c.lm_activation or c.activation
-        idle = {"initializer"}
+        idle = {"initializer", "two_stream"}
         idle |= {name for name in data if name.startswith("lm_") and "lm" not in heads}
         idle |= {"lm_activation"} if not c.lm_transform else set()
         idle |= {"lm_dense_bias"} if not c.lm_transform and c.embedding_dim == c.hidden_size else set()
@@ -149,4 +149,4 @@ def _renamed(
             out[row.twin] = array
     if layout == "hf":
         out.update((name, make(model.config)) for name, make in family.constants.items())
-    return out
+    return gathered(out)

@@ -36,6 +36,8 @@ class Transformer(DirectCall, keras.Model):
             (batch, length) int32; ``document_ids`` (batch, length) int32 of packed rows; ``order`` (batch, length)
             int32 for a `Permuted` mask; ``condition`` (batch, condition_size), or (batch, length, condition_size)
             with ``condition_per_token``, where the configuration has one.
+            A model with ``two_stream`` takes ``target_positions`` (batch, targets) int32, the places in the row that
+            its second stream predicts, all of them when left out.
             A model with ``decoder_layers`` needs ``decoder_token_ids`` (batch, decoder length) as well and takes
             ``decoder_padding_mask``, ``decoder_position_ids``, ``decoder_document_ids``.
 
@@ -43,7 +45,8 @@ class Transformer(DirectCall, keras.Model):
         A dict: ``sequence_output`` (batch, length, hidden_size); with the heads ``logits`` (batch, length,
         vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32,
         ``discriminator_logits`` (batch, length) float32. With a decoder these are the decoder's, and
-        ``encoder_output`` (batch, length, hidden_size) is the encoder's.
+        ``encoder_output`` (batch, length, hidden_size) is the encoder's. With two streams also
+        ``target_output`` (batch, targets, hidden_size), and the logits are those of the targets.
 
     Called directly on arrays outside training, the model runs compiled on JAX (see `DirectCall`).
     """
@@ -107,11 +110,12 @@ class Transformer(DirectCall, keras.Model):
                 )
             if ("document_ids" in shapes) != ("decoder_document_ids" in shapes):
                 raise ConfigError("packed rows need both document_ids and decoder_document_ids. Received only one.")
-        rows = {"token_ids": self.config.vocabulary_size, "segment_ids": self.config.num_segments}
-        rows |= {"decoder_token_ids": self.config.vocabulary_size}
+        counts: dict[str, Any] = {"token_ids": self.config.vocabulary_size, "segment_ids": self.config.num_segments}
+        counts |= {"decoder_token_ids": self.config.vocabulary_size}
         if self.config.shared_segments:
-            rows["segment_ids"] = self.config.vocabulary_size
-        for name, count in rows.items():
+            counts["segment_ids"] = self.config.vocabulary_size
+        counts |= {"target_positions": shapes["token_ids"][1]}
+        for name, count in counts.items():
             ids = inputs.get(name)
             if count and isinstance(ids, np.ndarray) and ids.size and (ids.min() < 0 or ids.max() >= count):
                 raise ConfigError(
@@ -126,6 +130,12 @@ class Transformer(DirectCall, keras.Model):
             raise ConfigError(f"{side}token_ids must be of shape (batch, length). Received: shape {shape}")
         for name, other in shapes.items():
             if name == "condition" or name.startswith("decoder_") != bool(side):
+                continue
+            if name == "target_positions":
+                if len(other) != 2 or not _agree(other[0], shape[0]):
+                    raise ConfigError(
+                        f"target_positions must be of shape (batch, targets) with {shape[0]} rows. Received: {other}"
+                    )
                 continue
             fits = len(other) == 2 and (other[0] == 1 or _agree(other[0], shape[0])) and _agree(other[1], shape[1])
             if not fits:

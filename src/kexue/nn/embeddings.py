@@ -20,30 +20,45 @@ class TokenEmbedding(keras.layers.Layer):
         vocabulary_size: rows.
         size: columns.
         initializer: see `kexue.nn.initializers.make`.
+        mask_vector: has a vector that stands for a token to predict (XLNet).
 
     Call arguments:
         token_ids: ``(batch, length)``.
         segment_ids: likewise, or None: rows to add, where segments are tokens themselves (CDialGPT).
+        hidden: give the ``mask_vector`` at each place instead.
     """
 
     def __init__(
-        self, vocabulary_size: int, size: int, initializer: float | dict[str, int] = 0.02, **kwargs: Any
+        self,
+        vocabulary_size: int,
+        size: int,
+        initializer: float | dict[str, int] = 0.02,
+        mask_vector: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.vocabulary_size, self.size, self.initializer = vocabulary_size, size, initializer
+        self.has_mask_vector = mask_vector
 
     def build(self, input_shape: Any) -> None:
         shape = (self.vocabulary_size, self.size)
         self.table = self.add_weight(shape=shape, initializer=initializers.make(self.initializer), name="table")
+        self.mask_vector = None
+        if self.has_mask_vector:
+            make = initializers.make(self.initializer)
+            self.mask_vector = self.add_weight(shape=(1, 1, self.size), initializer=make, name="mask_vector")
         self.built = True
 
-    def call(self, token_ids: Any, segment_ids: Any = None) -> Any:
+    def call(self, token_ids: Any, segment_ids: Any = None, hidden: bool = False) -> Any:
+        if hidden:
+            vector = ops.cast(self.mask_vector, self.compute_dtype)
+            return ops.broadcast_to(vector, (*ops.shape(token_ids), self.size))
         x = ops.take(self.table, ops.cast(token_ids, "int32"), axis=0)
         if segment_ids is not None:
             x = x + ops.take(self.table, ops.cast(segment_ids, "int32"), axis=0)
         return ops.cast(x, self.compute_dtype)
 
-    def compute_output_spec(self, token_ids: Any, segment_ids: Any = None) -> Any:
+    def compute_output_spec(self, token_ids: Any, segment_ids: Any = None, hidden: bool = False) -> Any:
         return keras.KerasTensor((*token_ids.shape, self.size), dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -51,6 +66,7 @@ class TokenEmbedding(keras.layers.Layer):
             "vocabulary_size": self.vocabulary_size,
             "size": self.size,
             "initializer": self.initializer,
+            "mask_vector": self.has_mask_vector,
         }
 
 

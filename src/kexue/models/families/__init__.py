@@ -7,7 +7,9 @@ from kexue.errors import ConfigError
 from kexue.models.families import (
     albert,
     bert,
+    deberta_v2,
     electra,
+    gau_alpha,
     gpt,
     gpt2,
     gpt2_ml,
@@ -18,6 +20,7 @@ from kexue.models.families import (
     roformer,
     roformer_v2,
     t5,
+    xlnet,
 )
 from kexue.models.families.base import Family, Row, expand
 
@@ -43,10 +46,15 @@ FAMILIES: dict[str, Family] = {
         llama.QWEN3,
         t5.T5,
         t5.MT5,
+        xlnet.FAMILY,
+        deberta_v2.FAMILY,
+        gau_alpha.FAMILY,
     )
 }
 # Names that TensorFlow checkpoints of a family, and of no other, begin with.
-_ROOTS = {"newslm/": "gpt2_ml", "model/h0/": "gpt2", "gpt/": "gpt", "encoder/block_000/": "t5"}
+_ROOTS = {"newslm/": "gpt2_ml", "model/h0/": "gpt2", "gpt/": "gpt", "encoder/block_000/": "t5",
+          "model/transformer/layer_0/rel_attn/": "xlnet", "GAU_alpha/": "gau_alpha",
+          "encoderLayer.0.gau.": "gau_alpha"}  # fmt: skip
 
 
 def get(name: str) -> Family:

@@ -6,7 +6,8 @@ A table row names one weight of ours, how it is stored elsewhere, and the names 
         "encoder/layer_{i}/intermediate/dense/kernel")
 
 ``{i}`` is the block, ``{i:02d}`` with leading zeros. PyTorch stores dense matrices as (out, in), Keras and TensorFlow
-as (in, out). A layout that a family does not have is an empty tuple of names.
+as (in, out). A layout that a family does not have is an empty tuple of names. A name that ends with an index, such
+as ``bias[{i}]``, is that entry of a tensor which holds those of all blocks.
 """
 
 import re
@@ -19,9 +20,12 @@ import numpy as np
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
 
-__all__ = ["Family", "Row", "bert_fields", "bert_official", "dense", "expand", "fused", "norm"]
+__all__ = ["Family", "Row", "bert_fields", "bert_official", "dense", "entry", "expand", "fused", "gathered", "norm"]
 
-Storage = Literal["same", "dense", "transposed", "fused_dense", "fused", "tf_transposed", "tf_stacked"]
+Storage = Literal[
+    "same", "dense", "transposed", "fused_dense", "fused", "tf_transposed", "tf_stacked", "heads", "heads_out",
+    "convolution",
+]  # fmt: skip
 """How a weight is stored elsewhere:
 
 ``same``: as ours.
@@ -31,6 +35,9 @@ Storage = Literal["same", "dense", "transposed", "fused_dense", "fused", "tf_tra
 ``fused``: our fused vector, as many vectors there; or a matrix that PyTorch too has as (in, out).
 ``tf_transposed``: as ours in PyTorch, transposed in TensorFlow (T5's table of relative positions).
 ``tf_stacked``: as ours in PyTorch, with a leading axis of 1 in TensorFlow (OpenAI's GPT-2).
+``heads``: our matrix (in, heads size) is (in, heads, size) there; or our fused matrix, several of these.
+``heads_out``: our matrix (heads size, out) is (out, heads, size) there.
+``convolution``: ours is (places, in, out), PyTorch's (out, in, places).
 """
 
 
@@ -71,9 +78,17 @@ class Row:
             parts = np.split(array, self._cuts(array.shape[-1], len(self.names(layout)), config), axis=-1)
         if self.storage == "tf_stacked" and layout == "tf":
             parts = [part[None] for part in parts]
+        if self.storage in ("heads", "heads_out"):
+            parts = [part.T if self.storage == "heads_out" else part for part in parts]
+            return [np.ascontiguousarray(part.reshape(len(part), config.num_heads, -1)) for part in parts]
         return [np.ascontiguousarray(self._turned(part, layout)) for part in parts]
 
     def _turned(self, array: np.ndarray, layout: str) -> np.ndarray:
+        if self.storage in ("heads", "heads_out") and array.ndim == 3:
+            array = array.reshape(len(array), -1)
+            return array.T if self.storage == "heads_out" else array
+        if self.storage == "convolution":
+            return array.T
         kinds = {"hf": ("transposed", "dense", "fused_dense"), "tf": ("transposed", "tf_transposed")}
         return array.T if self.storage in kinds[layout] else array
 
@@ -115,6 +130,25 @@ def norm(ours: str, hf: str, tf: str, group: str | None = None) -> tuple[Row, Ro
         Row(f"{ours}/gain", "same", f"{hf}.weight", f"{tf}/gamma", group),
         Row(f"{ours}/bias", "same", f"{hf}.bias", f"{tf}/beta", group),
     )
+
+
+def entry(name: str) -> tuple[str, int | None]:
+    """A tensor's name, and the index where ``name`` means one entry of it: ``"bias[3]"`` is ``("bias", 3)``."""
+    found = re.fullmatch(r"(.*)\[(\d+)\]", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
+def gathered(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors by their names from entries of them; the inverse of `entry`."""
+    out: dict[str, np.ndarray] = {}
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    for name, array in arrays.items():
+        base, index = entry(name)
+        if index is None:
+            out[base] = array
+        else:
+            parts.setdefault(base, {})[index] = array
+    return out | {base: np.stack([found[i] for i in sorted(found)]) for base, found in parts.items()}
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,9 @@ class GatedAttentionUnit(keras.layers.Layer):
         self.query_gain = self.add_weight(shape=(s,), initializer="ones", name="query_gain")
         self.key_gain = self.add_weight(shape=(s,), initializer="ones", name="key_gain")
         self.query_offset, self.key_offset = bias("query_offset", s), bias("key_offset", s)
-        inside = self.positions is not None and self.positions.inside_attention
-        self.position_weights = self.positions.attention_weights(self, size) if inside else {}
+        self.position_weights = {}
+        if self.positions is not None and self.positions.inside_attention:
+            self.position_weights = self.positions.attention_weights(self, size)
         self.built = True
 
     def _maps(self, x: Any) -> tuple[Any, Any, Any]:
@@ -144,7 +145,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         if self.normalizer != "softmax":
             counts = scales.visible_counts(attention_mask, self.causal, *lengths)  # (B, 1, Lq)
         if self.normalizer == "softmax_plus":
-            row = ops.expand_dims(scales.get("softmax_plus")(counts), -1)
+            row = ops.expand_dims(scales.row_factor(scales.get("softmax_plus"), counts), -1)
         positions = self.positions
         if positions is not None and positions.inside_attention:
             scale = scales.constant("sqrt", self.key_size, positions.score_terms)

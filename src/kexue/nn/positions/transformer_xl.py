@@ -83,10 +83,8 @@ class TransformerXLPosition(PositionEncoding):
             distance = ops.clip(distance, -self.clamp, self.clamp)
             span = self.clamp + 1
         else:
-            lengths = ops.shape(q)[1], ops.shape(k)[1]
-            known = all(isinstance(n, int) for n in lengths)
-            span = max(lengths) if known else ops.maximum(*lengths)
-        rows = distance_sinusoids(ops.arange(1 - span, span, dtype="int32"), self.size)
+            span = ops.shape(k)[1]  # queries stand among the keys, or `fits` says that they do not
+        rows = distance_sinusoids(ops.arange(2 * span - 1, dtype="int32") - (span - 1), self.size)
         fits = ops.all(ops.abs(distance) < span)
         index = ops.clip(distance + (span - 1), 0, 2 * span - 2)
         waves = [distance_sinusoids(p, self.size) for p in (q, k)]
