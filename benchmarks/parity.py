@@ -32,7 +32,7 @@ class Peer:
         prefix: of the classes.
         classes: suffixes of classes to our heads.
         activation: name of the activation in configurations.
-        odd: settings of the small shape, with ``ODD``.
+        odd: settings of the small shape beside those of ``ODD``; None takes one of those away.
         base: settings of the published size.
         published: compare that size as well.
     """
@@ -58,7 +58,7 @@ PEERS = (
          odd={"num_hidden_layers": 5, "local_attention": 6, "norm_eps": 1e-6, "pad_token_id": 0},
          base={"pad_token_id": 0}),
     Peer("XLNet", {"LMHeadModel": "lm"}, "ff_activation",
-         odd={"d_model": 24, "n_layer": 2, "n_head": 3, "d_inner": 40}, base={"vocab_size": 32000, "d_model": 768,
+         odd={"d_model": 24, "n_layer": 2, "n_head": 3, "d_inner": 40, "max_position_embeddings": None}, base={"vocab_size": 32000, "d_model": 768,
          "n_layer": 12, "n_head": 12, "d_inner": 3072}),
     Peer("DebertaV2", {"ForMaskedLM": "lm"}, odd=DEBERTA | {"position_buckets": 8},
          base=DEBERTA | BASE | {"position_buckets": 256}),
@@ -74,7 +74,9 @@ def cases() -> list[tuple[Peer, str, dict[str, Any]]]:
     """Peer, name of the shape and settings of a configuration."""
     found = []
     for peer in PEERS:
-        found += [(peer, f"odd, {a}", ODD | {peer.activation: a} | peer.odd) for a in ("gelu_new", "relu")]
+        for activation in ("gelu_new", "relu"):
+            settings = ODD | {peer.activation: activation} | peer.odd
+            found.append((peer, f"odd, {activation}", {k: v for k, v in settings.items() if v is not None}))
         if peer.published:
             found.append((peer, "published", {"vocab_size": 21128} | peer.base))
     return found
