@@ -107,11 +107,11 @@ class Transformer(DirectCall, keras.Model):
                 )
             if ("document_ids" in shapes) != ("decoder_document_ids" in shapes):
                 raise ConfigError("packed rows need both document_ids and decoder_document_ids. Received only one.")
-        rows = {"token_ids": self.config.vocabulary_size, "segment_ids": self.config.num_segments}
-        rows |= {"decoder_token_ids": self.config.vocabulary_size}
+        tables = {"token_ids": self.config.vocabulary_size, "segment_ids": self.config.num_segments}
+        tables |= {"decoder_token_ids": self.config.vocabulary_size}
         if self.config.shared_segments:
-            rows["segment_ids"] = self.config.vocabulary_size
-        for name, count in rows.items():
+            tables["segment_ids"] = self.config.vocabulary_size
+        for name, count in tables.items():
             ids = inputs.get(name)
             if count and isinstance(ids, np.ndarray) and ids.size and (ids.min() < 0 or ids.max() >= count):
                 raise ConfigError(
