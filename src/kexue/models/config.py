@@ -192,6 +192,8 @@ class TransformerConfig:
             raise ConfigError(f"shared_segments needs num_segments=0. Received: num_segments={self.num_segments}")
         if self.decoder_layers is not None and (self.local_window is not None or self.block_groups is not None):
             raise ConfigError("a model with decoder_layers has no local_window and no block_groups.")
+        if self.decoder_layers is not None and self.condition_per_token:
+            raise ConfigError("condition_per_token fits one sequence; a model with decoder_layers has two.")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")
