@@ -1,6 +1,5 @@
 """Decoders and encoder-decoders: equal outputs to transformers on random weights, both ways."""
 
-import inspect
 import json
 
 import numpy as np
@@ -9,7 +8,6 @@ from tests.models.tiny import run
 
 from kexue.errors import CheckpointError, ConfigError
 from kexue.models import Transformer, families
-from kexue.nn.positions.rotary import RotaryPosition
 
 base = pytest.importorskip("tests.models.peer", reason="torch and transformers")
 peer = pytest.importorskip("tests.models.decoder_peer", reason="torch and transformers")
@@ -177,7 +175,6 @@ SCALINGS = {
 }
 
 
-@pytest.mark.skipif("scaling" not in inspect.signature(RotaryPosition).parameters, reason="no scaled frequencies")
 @pytest.mark.parametrize("name", SCALINGS)
 def test_scaled_rotary_positions(name, tmp_path):
     rope = {"rope_type": name.removesuffix("_all"), "rope_theta": 500.0} | SCALINGS[name]

@@ -243,6 +243,8 @@ def test_errors():
         model_of("learned")(long)
     with pytest.raises(ConfigError, match="block_groups"):
         config("t5", block_groups=1)
+    with pytest.raises(ConfigError, match="condition_per_token"):
+        config("t5", condition_size=3, condition_per_token=True)
     with pytest.raises(ConfigError, match="residual_scores"):
         build("t5", attention_options={"residual_scores": True})
     with pytest.raises(ConfigError, match="decoder_layers=0"):

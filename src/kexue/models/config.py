@@ -211,6 +211,8 @@ class TransformerConfig:
             raise ConfigError("two_stream=True starts at the vector of a hidden token; it needs mask_vector=True.")
         if self.convolution_size is not None and self.convolution_size % 2 == 0:
             raise ConfigError(f"convolution_size must be odd. Received: convolution_size={self.convolution_size}")
+        if self.decoder_layers is not None and self.condition_per_token:
+            raise ConfigError("condition_per_token fits one sequence; a model with decoder_layers has two.")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")
