@@ -308,7 +308,7 @@ def test_packed_equals_apart(name):
         {"mask": masks.Causal(reverse=True), "feature": squares, "use_bias": False},
         {"mask": "causal", "feature": "double_softmax"},
     ],
-    ids=str,
+    ids=["exp", "performer", "squares", "double_softmax"],
 )
 def test_layer_contract(tmp_path, kwargs):
     keep = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
