@@ -59,11 +59,13 @@ def jacobian(function, x):
     elif backend == "tensorflow":
         import tensorflow as tf
 
-        v = tf.constant(x)
-        with tf.GradientTape() as tape:
-            tape.watch(v)
-            y = function(v)
-        full = tape.jacobian(y, v, experimental_use_pfor=False).numpy()
+        def slopes(v):
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(v)
+                y = function(v)
+            return tape.jacobian(y, v, experimental_use_pfor=False)
+
+        full = tf.function(slopes)(tf.constant(x)).numpy()
     else:
         import torch
 
