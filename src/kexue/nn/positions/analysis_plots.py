@@ -17,7 +17,7 @@ from kexue.nn.positions.analysis import ExtrapolationCurve, OrderSensitivity, by
 __all__ = ["plot_decay", "plot_extrapolation", "plot_gram", "plot_order_sensitivity"]
 
 
-def _figure(columns: int = 1) -> Any:
+def _figure(columns: int = 1) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -43,6 +43,15 @@ def _legend(axis: Any, count: int) -> None:
     if count > 1:
         axis.legend(frameon=False, fontsize="small")
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _powers(axis: Any, values: np.ndarray) -> None:
+    """A logarithmic axis with the values themselves at its ticks, not powers of ten."""
+    axis.set_xscale("log", base=2)
+    ticks = np.unique(values)
+    ticks = ticks[:: -(-len(ticks) // 8)]
+    axis.set_xticks(ticks, labels=[f"{t:g}" for t in ticks])
+    axis.minorticks_off()
 
 
 def plot_gram(gram: Any, title: str = "", path: str | os.PathLike[str] | None = None) -> Any:
@@ -100,13 +109,14 @@ def plot_order_sensitivity(
     """
     figure, (left, right) = _figure(2)
     names = list(_several(results, "results of order_sensitivity"))
-    left.barh(names, [results[name].value for name in names], color=[f"C{i % 10}" for i in range(len(names))])
-    left.invert_yaxis()
+    colours = [f"C{i % 10}" for i in range(len(names))]
+    left.barh(names, [results[name].value for name in names], height=0.6, color=colours)
+    left.set_ylim(max(len(names), 4) - 0.4, -0.6)  # the first on top, a single bar no wall
     left.set(xlabel="relative change under permutations")
     _legend(left, 1)
     for result in results.values():
         right.plot(result.distances, result.by_distance, marker="o", markersize=3)
-    right.set_xscale("log", base=2)
+    _powers(right, np.concatenate([result.distances for result in results.values()]))
     right.set(xlabel="distance of two swapped tokens", ylabel="relative change", ylim=(0, None))
     _legend(right, 1)
     if title:
@@ -138,7 +148,8 @@ def plot_extrapolation(
     for length in {curve.train_length for curve in curves.values()} - {None}:
         axis.axvline(length, color="0.6", linewidth=0.8, linestyle="--")
         axis.annotate(" trained", (length, 1), xycoords=("data", "axes fraction"), va="top", fontsize="small")
-    axis.set_xscale("log", base=2)
-    axis.set(xlabel="length", ylabel=ylabel, title=title)
+    _powers(axis, np.concatenate([curve.lengths for curve in curves.values()]))
+    refused = any(curve.refused for curve in curves.values())
+    axis.set(xlabel="length (a cross: longer is refused)" if refused else "length", ylabel=ylabel, title=title)
     _legend(axis, len(curves))
     return _finish(figure, path)
