@@ -75,7 +75,7 @@ def test_errors_name_file_and_tensor(folder, tmp_path, edit, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"model_type": "gpt2"}, "'gpt2'"),
+        ({"model_type": "bart"}, "'bart'"),
         ({"hidden_size": None}, r"config\.json.*hidden_size"),
         ({"num_attention_heads": 5}, "num_heads=5"),
         ({"hidden_act": "gelo"}, "gelo"),

@@ -6,21 +6,32 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tests.models.tiny import BACKEND, CONFIGS, FAMILIES, LENGTH, ROWS, batch, build, config, hidden, numpy, run, shared
+from tests.models.tiny import (
+    BACKEND,
+    CONFIGS,
+    FAMILIES,
+    LENGTH,
+    ROWS,
+    batch,
+    build,
+    config,
+    hidden,
+    numpy,
+    run,
+    shared,
+)
 
 from kexue.errors import ConfigError
 from kexue.models import Transformer
 from kexue.models.weights import named_weights
 from kexue.nn.masks import Causal, Mask, Prefix, Window
 
-HEADS = ("lm", "pooler", "nsp")
+HEADS = ("lm", "pooler", "nsp", "discriminator")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("heads", [None, "lm", "mlm", ("pooler",), HEADS])
 def test_outputs_as_declared(name, heads):
-    if name == "roformer_v2" and heads == HEADS:
-        heads = ("lm", "pooler")
     model = shared(name, heads)
     out = run(model, batch(model, 2, 5))
     c = model.config
@@ -32,10 +43,13 @@ def test_outputs_as_declared(name, heads):
         want["pooled_output"] = (2, c.hidden_size)
     if "nsp" in names:
         want["nsp_logits"] = (2, 2)
+    if "discriminator" in names:
+        want["discriminator_logits"] = (2, 5)
     assert {n: v.shape for n, v in out.items()} == want
     for n, tensor in model.output.items():
         assert keras.backend.standardize_dtype(tensor.dtype) == "float32"
-        assert tensor.shape == (None, *[None] * (len(want[n]) - 2), want[n][-1])
+        last = None if n == "discriminator_logits" else want[n][-1]
+        assert tensor.shape == (None, *[None] * (len(want[n]) - 2), last)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -110,7 +124,7 @@ def test_causal_language_model_from_the_same_weights():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
-@pytest.mark.parametrize("name", ["bert", "roformer_v2", "causal", "norm_first", "hierarchical"])
+@pytest.mark.parametrize("name", ["bert", "roformer_v2", "causal", "norm_first", "hierarchical", "nezha", "modernbert"])
 def test_low_precision(name, policy):
     """No NaN, also in rows of padding only; close to float32; logits stay float32."""
     model, full = build(name, "lm", policy), shared(name, "lm")
@@ -156,9 +170,13 @@ def loss_and_gradients(model, data):
     return float(numpy(value)), dict(zip([v.path for v in model.trainable_variables], map(numpy, grads), strict=True))
 
 
-@pytest.mark.parametrize("name", ["bert", "roformer_v2", "causal", "norm_first", "factorised", "untied", "condition"])
+REACHED = ("bert", "roformer_v2", "causal", "norm_first", "factorised", "untied", "condition", "condition_each",
+           "albert", "electra", "nezha", "shaw_learned", "modernbert")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REACHED)
 def test_gradients_are_finite_and_reach_every_weight(name):
-    model = build(name, ("lm", "pooler"))
+    model = build(name, ("lm", "pooler", *(["discriminator"] if name == "electra" else [])))
     data = batch(model)
     data["padding_mask"][0] = False
     value, grads = loss_and_gradients(model, {n: ops.convert_to_tensor(v) for n, v in data.items()})
@@ -228,17 +246,67 @@ def test_parameter_names_are_unique_and_count_once():
         assert {id(v) for v in named.values()} == tracked
 
 
-def test_conditions_start_as_nothing_and_then_matter():
-    plain, conditional = Transformer(config("bert")), Transformer(config("condition"))
+CONDITIONS = (
+    {},
+    {"condition_hidden_size": 3, "condition_activation": "tanh"},
+    {"condition_per_token": True},
+    {"condition_per_token": True, "condition_hidden_size": 2, "condition_activation": "swish"},
+)
+
+
+@pytest.mark.parametrize("changes", CONDITIONS, ids=["sequence", "hidden", "token", "token-hidden"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_conditions_start_as_nothing_and_then_matter(name, changes):
+    """Norms of every family, that of the LM head too; a fresh condition changes nothing, a trained one does."""
+    plain = shared(name, "lm")
+    conditional = Transformer(config(name, condition_size=5, **changes), head="lm")
     named = named_weights(conditional)
-    for name, variable in named_weights(plain).items():
-        named[name].assign(variable)
+    for weight, variable in named_weights(plain).items():
+        named[weight].assign(variable)
     data = batch(conditional)
     without = {n: v for n, v in data.items() if n != "condition"}
-    np.testing.assert_allclose(hidden(conditional, data), hidden(plain, without), atol=1e-6)
-    trained = shared("condition")
+    want = run(plain, without)
+    for output, value in run(conditional, data).items():
+        np.testing.assert_allclose(value, want[output], rtol=1e-5, atol=1e-5)
+    trained = build(name, "lm", condition_size=5, **changes)
     other = {**data, "condition": data["condition"] + 1}
-    assert np.abs(hidden(trained, data) - hidden(trained, other)).max() > 0.1
+    assert np.abs(hidden(trained, data) - hidden(trained, other)).max() > 0.05
+    if conditional.config.lm_transform:
+        for weight, variable in named.items():  # the head's norm alone
+            if weight in ("lm_head/norm/gain_kernel", "lm_head/norm/bias_kernel"):
+                variable.assign(np.ones(variable.shape))
+        out = run(conditional, data)
+        np.testing.assert_allclose(out["sequence_output"], want["sequence_output"], rtol=1e-5, atol=1e-5)
+        assert np.abs(out["logits"] - want["logits"]).max() > 0.1
+
+
+def test_a_condition_for_each_token_stays_with_it():
+    """Token-wise parts only: with attention silent, a token's output depends on its own condition alone."""
+    model = build("condition_each")
+    for weight, variable in named_weights(model).items():
+        if weight.endswith(("attention/output_kernel", "attention/output_bias")):
+            variable.assign(np.zeros(variable.shape))
+    data = batch(model)
+    data["padding_mask"][:] = True
+    moved = {**data, "condition": data["condition"].copy()}
+    moved["condition"][:, 3] += 1
+    change = np.abs(hidden(model, moved) - hidden(model, data)).max(-1)
+    assert (change[:, 3] > 1e-3).all()
+    assert (np.delete(change, 3, axis=1) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["condition", "condition_each"])
+def test_conditions_of_wrong_shape(name):
+    model = shared(name)
+    data = batch(model)
+    shape = data["condition"].shape
+    for wrong in ((*shape[:-1], 4), (7, *shape[1:]), shape[:-1]):
+        with pytest.raises(ConfigError, match=r"condition must be of shape \(8, "):
+            model({**data, "condition": np.zeros(wrong, "float32")})
+    with pytest.raises(ConfigError, match="need a condition_size"):
+        config("bert", condition_per_token=True)
+    with pytest.raises(ConfigError, match="need a condition_size"):
+        config("bert", condition_hidden_size=3)
 
 
 @pytest.mark.parametrize(

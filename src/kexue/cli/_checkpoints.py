@@ -8,11 +8,11 @@ from typing import Any
 from kexue.errors import DataError
 from kexue.models import families
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, expand
+from kexue.models.families.base import Family
 
 __all__ = ["configuration", "heads_in", "parts_of", "tokenizer_in"]
 
-_OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head."}
+_OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head.", "discriminator": "discriminator_head."}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
 
 
@@ -28,14 +28,15 @@ def configuration(data: Any, names: Iterable[str], family: str | None) -> tuple[
         ConfigError: the configuration fits no family or lacks something.
     """
     if isinstance(data, Mapping) and data.get("format") != "kexue":
-        chosen = families.get(family) if family else families.detect(data, list(names))
-        return chosen.from_official(data), chosen, False
+        names = list(names)
+        chosen = families.get(family) if family else families.detect(data, names)
+        return chosen.configure(data, names), chosen, False
     config = data if isinstance(data, TransformerConfig) else TransformerConfig.from_dict(data["transformer"])
     return config, families.get(family or config.family), True
 
 
 def parts_of(config: TransformerConfig, family: Family, names: Iterable[str], layout: str) -> dict[str, list[str]]:
-    """Tensors by what they belong to: ``encoder``, ``lm``, ``pooler``, ``nsp``, ``ignored``, ``unknown``.
+    """Tensors by what they belong to: ``encoder``, ``lm`` and other heads, ``ignored``, ``unknown``.
 
     Args:
         config: of the model.
@@ -43,7 +44,7 @@ def parts_of(config: TransformerConfig, family: Family, names: Iterable[str], la
         names: of the tensors, in an official layout.
         layout: ``"hf"`` or ``"tf"``.
     """
-    rows = expand(family.rows, config.num_layers)
+    rows = family.table(config)
     if config.tie_embeddings:  # then the output table is a copy
         rows = [row for row in rows if row.ours != "lm_head/output_table"]
     groups = {name: row.group for row in rows for name in row.names(layout)}
@@ -66,12 +67,21 @@ def heads_in(config: TransformerConfig, family: Family, names: Iterable[str], la
     """Heads whose tensors a checkpoint has."""
     names = list(names)
     if own:
-        return [head for head, prefix in _OWN_HEADS.items() if any(name.startswith(prefix) for name in names)]
+        heads = [head for head, prefix in _OWN_HEADS.items() if any(name.startswith(prefix) for name in names)]
+        return ["lm", *heads] if _free_head(config) else heads
     parts = parts_of(config, family, names, layout)
-    heads = [head for head in ("lm", "pooler", "nsp") if parts.get(head)]
+    heads = [head for head in _OWN_HEADS if parts.get(head)]
+    if "lm" not in heads and _free_head(config):
+        heads.insert(0, "lm")
     if "pooler" not in heads and "nsp" in heads:
         heads.remove("nsp")  # it reads the pooled output
     return heads
+
+
+def _free_head(config: TransformerConfig) -> bool:
+    """A language model whose logits need the token table and no other weight (GPT): no tensor tells of its head."""
+    language = config.mask == "causal" or config.decoder_layers is not None
+    return language and config.tie_embeddings and not config.lm_transform and not config.lm_bias
 
 
 def tokenizer_in(folder: str | os.PathLike[str]) -> Any | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from kexue.models import decoder
 from kexue.models.config import TransformerConfig
 from kexue.nn import masks
 from kexue.nn.attention import registry as attention_kinds
@@ -12,6 +13,7 @@ from kexue.nn.attention.plumbing import AttentionMask, PositionIds, PositionTabl
 from kexue.nn.dropout import Dropout
 from kexue.nn.embeddings import SegmentEmbedding, TokenEmbedding
 from kexue.nn.feedforward import FeedForward
+from kexue.nn.heads.discriminator import DiscriminatorHead
 from kexue.nn.heads.lm import LanguageModelHead
 from kexue.nn.heads.pooling import FirstTokenPooler
 from kexue.nn.norms import make_norm
@@ -20,7 +22,7 @@ from kexue.nn.positions.base import PositionEncoding, Sizes
 
 __all__ = ["HEADS", "Assembly"]
 
-HEADS = ("lm", "pooler", "nsp")
+HEADS = ("lm", "pooler", "nsp", "discriminator")
 """Heads in the order in which they are built."""
 
 
@@ -53,46 +55,55 @@ class Assembly:
         optional = {"segment_ids": "int32", "padding_mask": "bool", "position_ids": "int32", "document_ids": "int32"}
         if "rank" in self.mask.needs:
             optional["order"] = "int32"
+        if config.decoder_layers is not None:
+            inputs["decoder_token_ids"] = keras.Input((None,), dtype="int32", name="decoder_token_ids")
+            optional |= decoder.OPTIONAL
         for name, dtype in optional.items():
             inputs[name] = keras.Input((None,), dtype=dtype, name=name, optional=True)
         if config.condition_size is not None:
-            inputs["condition"] = keras.Input(
-                (config.condition_size,), dtype="float32", name="condition", optional=True
-            )
+            shape = (None, config.condition_size) if config.condition_per_token else (config.condition_size,)
+            inputs["condition"] = keras.Input(shape, dtype="float32", name="condition", optional=True)
         return inputs
 
-    def positions(self, options: dict[str, Any], name: str = "position") -> PositionEncoding | None:
-        """The encoding that the configuration names."""
-        config = self.config
+    def positions(
+        self, options: dict[str, Any], name: str = "position", mask: masks.Mask | None = None
+    ) -> PositionEncoding | None:
+        """The encoding that the configuration names, for blocks under ``mask``, the encoder's by default."""
+        config, mask = self.config, self.mask if mask is None else mask
         sizes = Sizes(
             width=config.embedding_dim,
             heads=config.num_heads,
             key_size=config.key_dim,
             max_length=config.max_length,
             vocabulary_size=config.vocabulary_size,
-            bidirectional=not self.mask.lowering().causal,
+            bidirectional=not mask.lowering().causal,
             offset=config.position_offset,
             initializer=config.initializer,
+            hidden_size=config.hidden_size,
         )
         if config.position in ("learned", "hierarchical"):
-            name = "position_embedding"
+            name = f"{name}_embedding"
         made = position_kinds.make(config.position, options, sizes, dtype=self.dtype, name=name)
         if made is not None:
-            made.check_mask(self.mask)
+            made.check_mask(mask)
         return made
 
     def norm(self, name: str) -> keras.layers.Layer:
         """A norm of the configured kind."""
+        return make_norm(self.config.norm, **self.norm_options, dtype=self.dtype, name=name)
+
+    @property
+    def norm_options(self) -> dict[str, Any]:
+        """Arguments of every norm."""
         config = self.config
-        return make_norm(
-            config.norm,
-            epsilon=config.norm_epsilon,
-            scale=config.norm_scale,
-            offset=config.norm_bias and config.norm == "layer",
-            condition_size=config.condition_size,
-            dtype=self.dtype,
-            name=name,
-        )
+        return {
+            "epsilon": config.norm_epsilon,
+            "scale": config.norm_scale,
+            "offset": config.norm_bias and config.norm == "layer",
+            "condition_size": config.condition_size,
+            "condition_hidden_size": config.condition_hidden_size,
+            "condition_activation": config.condition_activation,
+        }
 
     def shared(self, name: str, make: Any) -> Any:
         """The layer ``name``, made at its first use: blocks of a group have the same layers."""
@@ -102,9 +113,18 @@ class Assembly:
 
     # ---------------------------------------------------------------- what every block needs to know, worked out once
 
-    def view(self, mask: masks.Mask, positions: PositionEncoding | None, position_ids: Any, suffix: str = "") -> View:
-        """Mask and position tables for attention layers."""
-        batch = self.inputs
+    def view(
+        self,
+        mask: masks.Mask,
+        positions: PositionEncoding | None,
+        position_ids: Any,
+        suffix: str = "",
+        prefix: str = "",
+        batch: dict[str, Any] | None = None,
+    ) -> View:
+        """Mask and position tables for attention layers; facts about the tokens from ``batch``, the encoder's inputs
+        by default."""
+        batch = self.inputs if batch is None else batch
         kind = attention_kinds.find(self.config.attention)
         arguments: dict[str, Any] = {}
         causal = False
@@ -112,18 +132,19 @@ class Assembly:
             names = ("padding_mask", "document_ids", "segment_ids", "order")
             arguments = {name: batch[name] for name in names if name in batch}
         else:
-            visible = AttentionMask(mask, name=f"attention_mask{suffix}")
+            visible = AttentionMask(mask, name=f"{prefix}attention_mask{suffix}")
             causal = visible.causal_flag
             arguments["attention_mask"] = visible(
                 batch["token_ids"],
                 batch["padding_mask"],
-                batch["segment_ids"],
+                batch.get("segment_ids"),
                 batch["document_ids"],
                 batch.get("order"),
             )
         if positions is not None and positions.inside_attention:
-            segments = {"query_segments": batch["segment_ids"]} if positions.uses_segments else {}
-            arguments["tables"] = PositionTables(positions, name=f"position_tables{suffix}")(position_ids, **segments)
+            segments = {"query_segments": batch.get("segment_ids")} if positions.uses_segments else {}
+            tables = PositionTables(positions, name=f"{prefix}position_tables{suffix}")
+            arguments["tables"] = tables(position_ids, **segments)
         return View(positions, mask, causal, arguments)
 
     # ---------------------------------------------------------------- the graph
@@ -156,62 +177,91 @@ class Assembly:
             x, scores = self.block(x, block, views[config.is_global(block)], scores)
         if config.norm_order == "pre":
             x = self.norm("final_norm")(x, **self.condition)
-        return {"sequence_output": x} | self._heads(x, embedding)
+        if config.decoder_layers is None:
+            return {"sequence_output": x} | self._heads(x, embedding)
+        y = decoder.build(self, embedding, x)
+        return {"encoder_output": x, "sequence_output": y} | self._heads(y, embedding)
 
     def _embed(self, embedding: TokenEmbedding, positions: PositionEncoding | None, position_ids: Any) -> Any:
         config, batch, dtype = self.config, self.inputs, self.dtype
-        x = embedding(batch["token_ids"])
+        x = embedding(batch["token_ids"], *([batch["segment_ids"]] if config.shared_segments else []))
         if config.num_segments:
             x = SegmentEmbedding(config.num_segments, config.initializer, dtype=dtype, name="segment_embedding")(
                 x, batch["segment_ids"]
             )
+        return self.after_embedding(x, positions, position_ids, batch)
+
+    def after_embedding(
+        self, x: Any, positions: PositionEncoding | None, position_ids: Any, batch: dict[str, Any], prefix: str = ""
+    ) -> Any:
+        """What follows the tables: positions, norm, dropout, projection; of the decoder with its ``prefix``."""
+        config, dtype = self.config, self.dtype
         if positions is not None and positions.acts_on_embeddings:
             facts = {name: batch[name] for name in ("token_ids", "padding_mask", "document_ids")}
             x = positions(x, position_ids, **facts)
         if config.embedding_norm:
-            x = self.norm("embedding_norm")(x, **self.condition)
-        x = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")(x)
-        if config.embedding_dim != config.hidden_size:
+            x = self.norm(f"{prefix}embedding_norm")(x, **self.condition)
+        x = Dropout(config.dropout, dtype=dtype, name=f"{prefix}embedding_dropout")(x)
+        if config.projects_embeddings:
             x = keras.layers.Dense(
-                config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name="embedding_projection"
+                config.hidden_size, use_bias=config.feedforward_bias, dtype=dtype, name=f"{prefix}embedding_projection"
             )(x)
         return x
 
-    def block(self, x: Any, block: int, view: View, scores: Any = None, prefix: str = "") -> tuple[Any, Any]:
-        """One block: attention and a feed-forward part, or one layer that is both; scores go on to the next one."""
+    def attention(self, name: str, view: View | None) -> Any:
+        """An attention layer of the configured kind; without a view one that attends to another sequence."""
+        config = self.config
+        inside = None
+        more: dict[str, Any] = {"cross": True}
+        if view is not None:
+            inside = view.positions if "tables" in view.arguments else None
+            takes_facts = attention_kinds.find(config.attention).takes_facts
+            more = {"mask": view.mask} if takes_facts else {"causal": view.causal}
+        return attention_kinds.make(
+            config.attention,
+            config.attention_options,
+            heads=config.num_heads,
+            key_size=config.key_dim,
+            value_size=config.value_dim,
+            key_heads=config.key_heads,
+            query_key_norm=config.norm_epsilon if config.query_key_norm else None,
+            positions=inside,
+            dropout=config.attention_dropout,
+            use_bias=config.attention_bias,
+            output_bias=config.attention_output_bias,
+            initializer=config.initializer,
+            dtype=self.dtype,
+            name=name,
+            **more,
+        )
+
+    def block(
+        self,
+        x: Any,
+        block: int,
+        view: View,
+        scores: Any = None,
+        prefix: str = "",
+        cross: dict[str, Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """One block: attention and a feed-forward part, or one layer that is both; scores go on to the next one.
+
+        With ``cross``, arguments of a call, attention to the encoder stands between the two.
+        """
         config = self.config
         kind = attention_kinds.find(config.attention)
         name = f"{prefix}block_{config.group(block)}"
-        inside = view.positions if "tables" in view.arguments else None
-        mask = {"mask": view.mask} if kind.takes_facts else {"causal": view.causal}
-        attention = self.shared(
-            f"{name}_attention",
-            lambda name: attention_kinds.make(
-                config.attention,
-                config.attention_options,
-                heads=config.num_heads,
-                key_size=config.key_dim,
-                value_size=config.value_dim,
-                key_heads=config.key_heads,
-                query_key_norm=config.norm_epsilon if config.query_key_norm else None,
-                positions=inside,
-                dropout=config.attention_dropout,
-                use_bias=config.attention_bias,
-                output_bias=config.attention_output_bias,
-                initializer=config.initializer,
-                dtype=self.dtype,
-                name=name,
-                **mask,
-            ),
-        )
+        attention = self.shared(f"{name}_attention", lambda name: self.attention(name, view))
         arguments = dict(view.arguments)
         keeps = getattr(attention, "residual_scores", False)
         if keeps:
             arguments["previous_scores"] = scores
-        before = config.norm_order == "pre" and (config.first_norm or block > 0 or bool(prefix))
-        x, scores = self.sublayer(
-            x, attention, arguments, before=before, after=config.norm_order == "post", keeps_scores=keeps
-        )
+        pre, post = config.norm_order == "pre", config.norm_order == "post"
+        before = pre and (config.first_norm or block > 0 or bool(prefix))
+        x, scores = self.sublayer(x, attention, arguments, before=before, after=post, keeps_scores=keeps)
+        if cross is not None:
+            layer = self.attention(f"{name}_cross_attention", None)
+            x, _ = self.sublayer(x, layer, cross, before=pre, after=post)
         if kind.whole_block:
             return x, scores
         feedforward = self.shared(
@@ -227,13 +277,7 @@ class Assembly:
             ),
         )
         both = config.norm_order == "feedforward"
-        x, _ = self.sublayer(
-            x,
-            feedforward,
-            {},
-            before=both or config.norm_order == "pre",
-            after=both or config.norm_order == "post",
-        )
+        x, _ = self.sublayer(x, feedforward, {}, before=both or pre, after=both or post)
         return x, scores
 
     def sublayer(
@@ -258,17 +302,22 @@ class Assembly:
                 project=config.embedding_dim != config.hidden_size,
                 activation=config.lm_activation or config.activation,
                 norm=config.norm,
-                norm_options={
-                    "epsilon": config.norm_epsilon,
-                    "scale": config.norm_scale,
-                    "offset": config.norm_bias and config.norm == "layer",
-                },
-                dense_bias=config.feedforward_bias,
+                norm_options=self.norm_options,
+                dense_bias=config.feedforward_bias if config.lm_dense_bias is None else config.lm_dense_bias,
                 bias=config.lm_bias,
                 tied=config.tie_embeddings,
+                scale=config.lm_scale,
                 initializer=config.initializer,
                 dtype=self.dtype,
                 name="lm_head",
+            )(x, **self.condition)
+        if "discriminator" in self.heads:
+            outputs["discriminator_logits"] = DiscriminatorHead(
+                activation=config.activation,
+                use_bias=config.feedforward_bias,
+                initializer=config.initializer,
+                dtype=self.dtype,
+                name="discriminator_head",
             )(x)
         if "pooler" in self.heads or "nsp" in self.heads:
             pooled = FirstTokenPooler(

@@ -25,10 +25,12 @@ _POSITIVE = (
     "value_size",
     "embedding_size",
     "condition_size",
+    "condition_hidden_size",
     "key_heads",
     "local_window",
     "global_every",
     "block_groups",
+    "decoder_layers",
 )
 
 
@@ -68,10 +70,14 @@ class TransformerConfig:
     """Size of values in a head; ``hidden_size / num_heads`` when None."""
     embedding_size: int | None = None
     """Width of the embeddings, projected to ``hidden_size`` when it differs (factorised embeddings)."""
+    embedding_projection: bool | None = None
+    """The embeddings are projected; only where the widths differ when None (always in ALBERT)."""
     max_length: int = 512
     """Rows of the position table, or the length a model without one was trained for."""
     num_segments: int = 2
     """Rows of the segment table; 0 for none."""
+    shared_segments: bool = False
+    """Segment ids are rows of the token table, without a table of their own; a batch may lack them (CDialGPT)."""
     mask: Any = "bidirectional"
     """Default attention mask: a name or configuration of `kexue.nn.masks`."""
     position: Any = "learned"
@@ -98,6 +104,8 @@ class TransformerConfig:
     """``position_options`` of the local blocks, where they differ."""
     block_groups: int | None = None
     """Number of distinct blocks, each used ``num_layers / block_groups`` times in a row (1 in ALBERT)."""
+    decoder_layers: int | None = None
+    """Blocks of a decoder whose cross-attention sees the blocks above (T5); None for no decoder."""
     activation: str = "gelu"
     """Of the feed-forward part; ``"gelu"`` is the exact form."""
     gated: bool = False
@@ -130,13 +138,23 @@ class TransformerConfig:
     initializer: float | dict[str, int] = 0.02
     """Of matrices; see `kexue.nn.initializers.make`."""
     condition_size: int | None = None
-    """Size of a vector that conditions every norm (input ``condition``)."""
+    """Size of a vector that conditions every norm, that of the LM head too (input ``condition``)."""
+    condition_per_token: bool = False
+    """The input ``condition`` is (batch, length, condition_size), a vector for each token, not for each sequence."""
+    condition_hidden_size: int | None = None
+    """Each norm maps the condition to this size first; None: it takes the condition as it is."""
+    condition_activation: str = "linear"
+    """After that map."""
     lm_transform: bool = True
     """The language-model head has a dense map, activation and norm before the token table."""
     lm_activation: str | None = None
     """Activation of that map; ``activation`` when None."""
+    lm_dense_bias: bool | None = None
+    """That map has a bias; as ``feedforward_bias`` when None."""
     lm_bias: bool = True
     """The logits have a bias."""
+    lm_scale: float = 1.0
+    """Hidden states are multiplied by this before the logits (T5)."""
     tie_embeddings: bool = True
     """The logits use the token table."""
     pad_id: int = 0
@@ -170,9 +188,20 @@ class TransformerConfig:
                 f"block_groups must divide num_layers. Received: block_groups={self.block_groups}, "
                 f"num_layers={self.num_layers}"
             )
+        if self.shared_segments and self.num_segments:
+            raise ConfigError(f"shared_segments needs num_segments=0. Received: num_segments={self.num_segments}")
+        if self.decoder_layers is not None and (self.local_window is not None or self.block_groups is not None):
+            raise ConfigError("a model with decoder_layers has no local_window and no block_groups.")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")
+        if self.embedding_projection is False and self.embedding_dim != self.hidden_size:
+            raise ConfigError(
+                "embeddings of another width than hidden_size must be projected. Received: embedding_projection=False, "
+                f"embedding_size={self.embedding_dim}, hidden_size={self.hidden_size}"
+            )
+        if self.condition_size is None and (self.condition_per_token or self.condition_hidden_size is not None):
+            raise ConfigError("condition_per_token and condition_hidden_size need a condition_size.")
         if self.norm_epsilon <= 0:
             raise ConfigError(f"norm_epsilon must be positive. Received: norm_epsilon={self.norm_epsilon}")
 
@@ -192,6 +221,12 @@ class TransformerConfig:
     @property
     def embedding_dim(self) -> int:
         return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
+    def projects_embeddings(self) -> bool:
+        """A dense map stands between embeddings and blocks."""
+        different = self.embedding_dim != self.hidden_size
+        return different if self.embedding_projection is None else self.embedding_projection
 
     def replace(self, **changes: Any) -> "TransformerConfig":
         """A copy with some fields changed.

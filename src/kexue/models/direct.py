@@ -52,8 +52,9 @@ class DirectCall:
         for name in inputs:
             if name not in known:
                 raise ConfigError(f"unknown input {name!r}. The model takes: {', '.join(known)}.")
-        if inputs.get("token_ids") is None:
-            raise ConfigError(f"the input token_ids is missing. Received: {', '.join(inputs) or 'nothing'}.")
+        for name, tensor in known.items():
+            if inputs.get(name) is None and not tensor._keras_history.operation.optional:
+                raise ConfigError(f"the input {name} is missing. Received: {', '.join(inputs) or 'nothing'}.")
         return {name: inputs.get(name) for name in known}
 
     def _compiled(self, inputs: dict[str, Any]) -> Any:
@@ -83,7 +84,7 @@ def jax_forward(model: keras.Model) -> Callable[[Any], Any]:
 
 
 def _dtype(name: str) -> str:
-    return {"padding_mask": "bool", "condition": "float32"}.get(name, "int32")
+    return "bool" if name.endswith("padding_mask") else "float32" if name == "condition" else "int32"
 
 
 def _is_eager_jax(inputs: dict[str, Any]) -> bool:

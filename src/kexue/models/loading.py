@@ -20,15 +20,16 @@ from kexue.checkpoints.dtypes import is_numeric
 from kexue.errors import CheckpointError, ConfigError
 from kexue.models import families
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row, expand
+from kexue.models.families.base import Family, Row
+from kexue.models.regrouping import Regrouping
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
 
 __all__ = ["load", "read_config"]
 
-_CONFIG_NAMES = ("config.json", "bert_config.json")
-# Weights that a condition adds start at zero, whatever the checkpoint.
-_CONDITION = re.compile(r"/(gain|bias)_kernel$")
+_CONFIG_NAMES = ("config.json", "bert_config.json", "hparams.json")
+# Weights that a condition adds start as they are made, whatever the checkpoint.
+_CONDITION = re.compile(r"/(gain|bias|condition)_kernel$")
 # Weights with one row a token.
 _VOCABULARY = ("token_embedding/table", "lm_head/bias", "lm_head/output_table", "position/word_frequencies")
 
@@ -64,7 +65,9 @@ def load(
         rename: ``{pattern: replacement}`` regular expressions applied to the checkpoint's tensor names.
         strict: a missing or unknown tensor is an error. Otherwise a missing one keeps its initial value and an
             unknown one is left, with a warning that names them.
-        **changes: fields of `TransformerConfig` to change, such as ``dropout=0.0`` or ``position="hierarchical"``.
+        **changes: fields of `TransformerConfig` to change, such as ``dropout=0.0`` or ``position="hierarchical"``;
+            ``decoder_layers=None`` leaves an encoder-decoder's decoder and gives the encoder alone;
+            ``block_groups=None`` gives each layer of a model with shared blocks (ALBERT) its own copy of them.
 
     Raises:
         CheckpointError: no checkpoint, a broken one, or tensors that are missing, unknown or of the wrong shape.
@@ -81,11 +84,11 @@ def load(
         else:
             chosen = families.get(family) if family else families.detect(data, names)
             try:
-                settings = chosen.from_official(data)
+                settings = chosen.configure(data, names)
             except ConfigError as error:
                 raise ConfigError(f"{source}: {error}") from None
         chosen = families.get(family or settings.family)
-        before = settings.vocabulary_size
+        stored, before = settings, settings.vocabulary_size
         if condition_size is not None:
             changes["condition_size"] = condition_size
         if keep_tokens is not None or compound_tokens is not None:
@@ -98,7 +101,7 @@ def load(
         for name in _VOCABULARY:
             if name in shapes:  # as the checkpoint has them
                 shapes[name] = (before, *shapes[name][1:])
-        arrays = _Reader(checkpoint, names, chosen, settings, strict).read(shapes)
+        arrays = _Reader(checkpoint, names, chosen, settings, stored, strict).read(shapes)
     if keep_tokens is not None or compound_tokens is not None:
         for name in _VOCABULARY:
             if name in arrays:
@@ -203,9 +206,12 @@ class _Reader:
         names: Mapping[str, str],
         family: Family,
         config: TransformerConfig,
+        stored: TransformerConfig,
         strict: bool,
     ) -> None:
+        self.decoder_layers = stored.decoder_layers  # the checkpoint's decoder, which the model may do without
         self.checkpoint, self.family, self.config, self.strict = checkpoint, family, config, strict
+        self.regroup = Regrouping(config, stored)
         self.layout = "tf" if checkpoint.format == "tf" else "hf"
         self.names: dict[str, str] = {}
         for name, actual in names.items():
@@ -220,8 +226,16 @@ class _Reader:
         """Arrays for the weights of these names and shapes, all of them checked."""
         if "token_embedding.table" in self.names:
             return self._read_own(shapes)
-        weights = [name for name in shapes if not _CONDITION.search(name)]
-        rows = {row.ours: row for row in expand(self.family.rows, self.config.num_blocks)}
+        if not self.family.has_layout(self.layout):
+            raise CheckpointError(
+                f"{self.checkpoint.path}: the family {self.family.name} has no "
+                f"{'TensorFlow' if self.layout == 'tf' else 'PyTorch'} layout that kexue knows. Pass another family=."
+            )
+        sources = {name: self.regroup.sources(name) for name in shapes if not _CONDITION.search(name)}
+        weights = list(dict.fromkeys(name for names in sources.values() for name in names))
+        shapes = {source: shapes[name] for name, names in sources.items() for source in names}
+        numbering = self.regroup.numbering.replace(decoder_layers=self.decoder_layers)
+        rows = {row.ours: row for row in self.family.table(numbering)}
         untold = sorted(set(weights) - set(rows))
         if untold:
             raise CheckpointError(
@@ -243,7 +257,24 @@ class _Reader:
             if not gone.intersection(theirs):
                 arrays[name] = self._assemble(rows[name], theirs, shapes[name])
         self._check_copies(arrays)
-        return arrays
+        return self._regrouped(sources, arrays)
+
+    def _regrouped(
+        self, sources: Mapping[str, Sequence[str]], arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Arrays by our names from those by the names of the stored blocks."""
+        out = {}
+        for name, (first, *others) in sources.items():
+            if first not in arrays:
+                continue
+            for other in others:
+                if not np.array_equal(arrays[first], arrays.get(other)):
+                    raise CheckpointError(
+                        f"{self.checkpoint.path}: {first} and {other} differ, so that one block cannot stand for both. "
+                        f"Load it with block_groups={self.regroup.stored.block_groups}."
+                    )
+            out[name] = arrays[first]
+        return out
 
     def _stripped(self, name: str) -> str:
         return name.removeprefix(self.strip)
@@ -303,21 +334,24 @@ class _Reader:
             raise CheckpointError(f"{self.checkpoint.path}: {complaint} by up to {worst:.3g}.")
 
     def _read_own(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        sources = {name: self.regroup.sources(name) for name in shapes}
+        shapes = {source: shapes[name] for name, names in sources.items() for source in names}
         theirs = {name: name.replace("/", ".") for name in shapes}
         missing = [other for name, other in theirs.items() if other not in self.names and not _CONDITION.search(name)]
-        heads = ("lm_head.", "pooler.", "nsp_head.")
+        heads = ("lm_head.", "pooler.", "nsp_head.", "discriminator_head.")
         extra = [
             name
             for name in self.names
             if name not in theirs.values()
             and not name.startswith(heads)
+            and not (name.startswith("decoder_") and self.config.decoder_layers is None)
             and not _CONDITION.search(f"/{name.rsplit('.')[-1]}")
         ]
         self._complain(missing, extra)
         arrays = {name: self._array(other) for name, other in theirs.items() if other in self.names}
         for name, array in arrays.items():
             self._check_shape(array, shapes[name], f"{theirs[name]} has shape {array.shape}")
-        return arrays
+        return self._regrouped(sources, arrays)
 
     def _complain(self, missing: Sequence[str], extra: Sequence[str]) -> None:
         """Raise, or warn where ``strict`` is off, about what does not fit."""

@@ -14,7 +14,7 @@ from kexue.errors import ConfigError
 from kexue.files import atomic_folder
 from kexue.models import families
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, expand
+from kexue.models.families.base import Family
 from kexue.models.transformer import Transformer
 from kexue.models.weights import named_weights
 from kexue.nn import masks
@@ -46,6 +46,8 @@ def save(model: Transformer, path: str | os.PathLike[str], format: str = "kexue"
         config["transformer"]["mask"] = masks.to_config(model.mask)
     elif format in ("hf", "tf"):
         family = families.get(model.config.family)
+        if format == "tf" and not family.has_layout("tf"):
+            raise ConfigError(f"the family {family.name} has no TensorFlow layout; use format='kexue' or 'hf'.")
         config = _official(model, family, format)
         arrays = _renamed(model, family, arrays, format)
     else:
@@ -87,13 +89,17 @@ def _official(model: Transformer, family: Family, format: str) -> dict[str, Any]
         return data
     if family.architectures is None:
         raise ConfigError(f"transformers has no family {family.name}; use format='kexue' or 'tf'.")
-    if not config.key_dim * config.num_heads == config.value_dim * config.num_heads == config.hidden_size:
+    usual = config.key_dim * config.num_heads == config.value_dim * config.num_heads == config.hidden_size
+    if not usual and not family.head_sizes:
         raise ConfigError(
             "transformers has no key and value sizes of their own; use format='kexue' or 'tf'. Received: "
             f"key_size={config.key_dim}, value_size={config.value_dim}"
         )
     has = set(model.heads)
     kind = "nsp" if {"nsp", "lm"} <= has and "nsp" in family.architectures else "lm" if "lm" in has else None
+    if config.decoder_layers is None and "encoder" in family.architectures:
+        kind = "encoder"
+    kind = "discriminator" if "discriminator" in has and kind is None else kind
     return {"architectures": [family.architectures[kind]], "dtype": "float32"} | data
 
 
@@ -103,11 +109,17 @@ def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: 
     def facts(c: TransformerConfig) -> dict[str, Any]:
         data = c.to_dict() | {"key_size": c.key_dim, "value_size": c.value_dim, "embedding_size": c.embedding_dim}
         data["position_options"] = without_defaults(c.position, c.position_options)
+        local = c.local_position_options
+        data["local_position_options"] = None if local is None else without_defaults(c.position, local)
+        data["block_groups"], data["embedding_projection"] = c.num_blocks, c.projects_embeddings
+        data["lm_dense_bias"] = c.feedforward_bias if c.lm_dense_bias is None else c.lm_dense_bias
         data["attention_output_bias"] = c.attention_bias if c.attention_output_bias is None else c.attention_output_bias
         data["lm_activation"] = c.lm_activation or c.activation
         idle = {"initializer"}
         idle |= {name for name in data if name.startswith("lm_") and "lm" not in heads}
         idle |= {"lm_activation"} if not c.lm_transform else set()
+        idle |= {"lm_dense_bias"} if not c.lm_transform and c.embedding_dim == c.hidden_size else set()
+        idle |= {"global_every", "local_position_options"} if c.local_window is None else set()
         idle |= {"tie_embeddings"} if "lm" not in heads else set()
         idle |= {"norm_bias"} if c.norm == "rms" else set()
         return {name: value for name, value in data.items() if name not in idle}
@@ -125,7 +137,7 @@ def _check_expressed(config: TransformerConfig, back: TransformerConfig, heads: 
 def _renamed(
     model: Transformer, family: Family, arrays: Mapping[str, np.ndarray], layout: str
 ) -> dict[str, np.ndarray]:
-    rows = {row.ours: row for row in expand(family.rows, model.config.num_blocks)}
+    rows = {row.ours: row for row in family.table(model.config)}
     out: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if name not in rows:

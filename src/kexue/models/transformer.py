@@ -25,7 +25,8 @@ class Transformer(DirectCall, keras.Model):
         mask: which query sees which key: a `kexue.nn.masks.Mask`, a name or a configuration; the configuration's
             own by default. The same weights are an encoder, a language model (``Causal()``) or a
             sequence-to-sequence model (``Prefix()``).
-        head: None, ``"lm"`` (alias ``"mlm"``), ``"pooler"``, ``"nsp"``, or several in a tuple.
+        head: None, ``"lm"`` (alias ``"mlm"``), ``"pooler"``, ``"nsp"`` (sentence order in ALBERT),
+            ``"discriminator"`` (ELECTRA), or several in a tuple.
         dtype: Keras dtype policy of all layers, such as ``"mixed_bfloat16"``.
         name: of the model.
 
@@ -33,11 +34,16 @@ class Transformer(DirectCall, keras.Model):
         inputs: a dict of ``token_ids`` (batch, length) int32 and, each optional, ``segment_ids`` (batch, length)
             int32; ``padding_mask`` (batch, length), true at real tokens, all when left out; ``position_ids``
             (batch, length) int32; ``document_ids`` (batch, length) int32 of packed rows; ``order`` (batch, length)
-            int32 for a `Permuted` mask; ``condition`` (batch, condition_size) where the configuration has one.
+            int32 for a `Permuted` mask; ``condition`` (batch, condition_size), or (batch, length, condition_size)
+            with ``condition_per_token``, where the configuration has one.
+            A model with ``decoder_layers`` needs ``decoder_token_ids`` (batch, decoder length) as well and takes
+            ``decoder_padding_mask``, ``decoder_position_ids``, ``decoder_document_ids``.
 
     Returns:
         A dict: ``sequence_output`` (batch, length, hidden_size); with the heads ``logits`` (batch, length,
-        vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32.
+        vocabulary_size) float32, ``pooled_output`` (batch, hidden_size), ``nsp_logits`` (batch, 2) float32,
+        ``discriminator_logits`` (batch, length) float32. With a decoder these are the decoder's, and
+        ``encoder_output`` (batch, length, hidden_size) is the encoder's.
 
     Called directly on arrays outside training, the model runs compiled on JAX (see `DirectCall`).
     """
@@ -72,7 +78,7 @@ class Transformer(DirectCall, keras.Model):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Heads in the order ``lm``, ``pooler``, ``nsp``."""
+        """Heads in the order ``lm``, ``pooler``, ``nsp``, ``discriminator``."""
         return self._parts[2]
 
     @property
@@ -83,20 +89,28 @@ class Transformer(DirectCall, keras.Model):
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Raise ConfigError for inputs of wrong shape, too great length, or (NumPy arrays) ids outside the tables."""
         shapes = {n: tuple(v.shape if hasattr(v, "shape") else np.shape(v)) for n, v in inputs.items() if v is not None}
-        shape = shapes["token_ids"]
-        if len(shape) != 2:
-            raise ConfigError(f"token_ids must be of shape (batch, length). Received: shape {shape}")
-        for name, other in shapes.items():
-            fits = len(other) == 2 and (other[0] == 1 or _agree(other[0], shape[0])) and _agree(other[1], shape[1])
-            if name != "condition" and not fits:
-                raise ConfigError(f"{name} must have the shape of token_ids, {shape}. Received: shape {other}")
-        free = inputs.get("position_ids") is None and inputs.get("document_ids") is None
-        if free and self.max_tokens is not None and isinstance(shape[1], int) and shape[1] > self.max_tokens:
-            raise ConfigError(
-                f"the sequence has {shape[1]} tokens, but the model's positions end at {self.max_tokens}. Shorten it "
-                "(max_length of the tokenizer, windows) or continue the positions with position='hierarchical'."
-            )
+        condition = shapes.pop("condition", None)
+        if condition is not None:
+            rows = shapes["token_ids"]
+            want: tuple[Any, ...] = (rows[0], self.config.condition_size)
+            want = (*rows[:2], want[1]) if self.config.condition_per_token else want
+            if len(condition) != len(want) or not all(map(_agree, condition, want)):
+                raise ConfigError(f"condition must be of shape {want}. Received: shape {condition}")
+        for side in ("", "decoder_"):
+            if f"{side}token_ids" in shapes:
+                self._check_shapes(shapes, side)
+        if "decoder_token_ids" in shapes:
+            if not _agree(shapes["token_ids"][0], shapes["decoder_token_ids"][0]):
+                raise ConfigError(
+                    "token_ids and decoder_token_ids must have as many rows. Received: shapes "
+                    f"{shapes['token_ids']} and {shapes['decoder_token_ids']}"
+                )
+            if ("document_ids" in shapes) != ("decoder_document_ids" in shapes):
+                raise ConfigError("packed rows need both document_ids and decoder_document_ids. Received only one.")
         rows = {"token_ids": self.config.vocabulary_size, "segment_ids": self.config.num_segments}
+        rows |= {"decoder_token_ids": self.config.vocabulary_size}
+        if self.config.shared_segments:
+            rows["segment_ids"] = self.config.vocabulary_size
         for name, count in rows.items():
             ids = inputs.get(name)
             if count and isinstance(ids, np.ndarray) and ids.size and (ids.min() < 0 or ids.max() >= count):
@@ -104,6 +118,24 @@ class Transformer(DirectCall, keras.Model):
                     f"{name} must lie between 0 and {count - 1}. Received: {ids.min()} to {ids.max()}. Do tokenizer "
                     "and model belong together?"
                 )
+
+    def _check_shapes(self, shapes: Mapping[str, tuple[Any, ...]], side: str) -> None:
+        """The inputs of the encoder (``side=""``) or of the decoder."""
+        shape = shapes[f"{side}token_ids"]
+        if len(shape) != 2:
+            raise ConfigError(f"{side}token_ids must be of shape (batch, length). Received: shape {shape}")
+        for name, other in shapes.items():
+            if name == "condition" or name.startswith("decoder_") != bool(side):
+                continue
+            fits = len(other) == 2 and (other[0] == 1 or _agree(other[0], shape[0])) and _agree(other[1], shape[1])
+            if not fits:
+                raise ConfigError(f"{name} must have the shape of {side}token_ids, {shape}. Received: shape {other}")
+        free = f"{side}position_ids" not in shapes and f"{side}document_ids" not in shapes
+        if free and self.max_tokens is not None and isinstance(shape[1], int) and shape[1] > self.max_tokens:
+            raise ConfigError(
+                f"the sequence has {shape[1]} tokens, but the model's positions end at {self.max_tokens}. Shorten it "
+                "(max_length of the tokenizer, windows) or continue the positions with position='hierarchical'."
+            )
 
     def get_config(self) -> dict[str, Any]:
         dtype = self._parts[3]

@@ -20,6 +20,10 @@ class TokenEmbedding(keras.layers.Layer):
         vocabulary_size: rows.
         size: columns.
         initializer: see `kexue.nn.initializers.make`.
+
+    Call arguments:
+        token_ids: ``(batch, length)``.
+        segment_ids: likewise, or None: rows to add, where segments are tokens themselves (CDialGPT).
     """
 
     def __init__(
@@ -33,10 +37,13 @@ class TokenEmbedding(keras.layers.Layer):
         self.table = self.add_weight(shape=shape, initializer=initializers.make(self.initializer), name="table")
         self.built = True
 
-    def call(self, token_ids: Any) -> Any:
-        return ops.cast(ops.take(self.table, ops.cast(token_ids, "int32"), axis=0), self.compute_dtype)
+    def call(self, token_ids: Any, segment_ids: Any = None) -> Any:
+        x = ops.take(self.table, ops.cast(token_ids, "int32"), axis=0)
+        if segment_ids is not None:
+            x = x + ops.take(self.table, ops.cast(segment_ids, "int32"), axis=0)
+        return ops.cast(x, self.compute_dtype)
 
-    def compute_output_spec(self, token_ids: Any) -> Any:
+    def compute_output_spec(self, token_ids: Any, segment_ids: Any = None) -> Any:
         return keras.KerasTensor((*token_ids.shape, self.size), dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Conditional layer norm (kexue.fm article 7124): gain and offset become ``gain + condition @ A`` and
 ``offset + condition @ B``. A and B start at zero, so that a pretrained model is reproduced exactly until they are
-trained.
+trained. With a hidden size, each norm takes ``c' = act(condition @ W)`` instead of the condition; W starts random, as
+two zero matrices in a row would never get a gradient.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import keras
 from keras import ops
 
 from kexue.errors import ConfigError
+from kexue.nn import activations
 
 __all__ = ["LayerNorm", "RMSNorm", "make_norm"]
 
@@ -22,13 +24,19 @@ class _Norm(keras.layers.Layer):
         scale: bool = True,
         offset: bool = True,
         condition_size: int | None = None,
+        condition_hidden_size: int | None = None,
+        condition_activation: str = "linear",
         **kwargs: Any,
     ) -> None:
         # Nothing is rounded to the compute dtype before its use: inputs here, gain and bias in `build`.
         super().__init__(autocast=False, **kwargs)
         if epsilon <= 0:
             raise ConfigError(f"epsilon must be positive. Received: epsilon={epsilon}")
+        if condition_hidden_size is not None and condition_size is None:
+            raise ConfigError("condition_hidden_size needs a condition_size.")
         self.epsilon, self.scale, self.offset, self.condition_size = epsilon, scale, offset, condition_size
+        self.condition_hidden_size, self.condition_activation = condition_hidden_size, condition_activation
+        self._act = activations.get(condition_activation)
         self.supports_masking = True
 
     def build(self, x_shape: Any, condition_shape: Any = None) -> None:
@@ -39,10 +47,14 @@ class _Norm(keras.layers.Layer):
 
         self.gain = weight("gain", (size,), "ones") if self.scale else None
         self.bias = weight("bias", (size,), "zeros") if self.offset else None
-        self.gain_kernel = self.bias_kernel = None
+        self.gain_kernel = self.bias_kernel = self.condition_kernel = None
         if self.condition_size is not None:
-            self.gain_kernel = weight("gain_kernel", (self.condition_size, size), "zeros")
-            self.bias_kernel = weight("bias_kernel", (self.condition_size, size), "zeros")
+            inner = self.condition_size
+            if self.condition_hidden_size is not None:
+                inner = self.condition_hidden_size
+                self.condition_kernel = weight("condition_kernel", (self.condition_size, inner), "glorot_uniform")
+            self.gain_kernel = weight("gain_kernel", (inner, size), "zeros")
+            self.bias_kernel = weight("bias_kernel", (inner, size), "zeros")
         self.built = True
 
     def _affine(self, x: Any, condition: Any) -> Any:
@@ -54,6 +66,8 @@ class _Norm(keras.layers.Layer):
             condition = ops.cast(condition, "float32")
             if len(condition.shape) == 2:  # one condition a sequence: (batch, 1, size)
                 condition = ops.expand_dims(condition, 1)
+            if self.condition_kernel is not None:
+                condition = self._act(ops.matmul(condition, ops.cast(self.condition_kernel, "float32")))
             gain = (1.0 if gain is None else gain) + ops.matmul(condition, ops.cast(self.gain_kernel, "float32"))
             bias = (0.0 if bias is None else bias) + ops.matmul(condition, ops.cast(self.bias_kernel, "float32"))
         if gain is not None:
@@ -69,6 +83,8 @@ class _Norm(keras.layers.Layer):
             "scale": self.scale,
             "offset": self.offset,
             "condition_size": self.condition_size,
+            "condition_hidden_size": self.condition_hidden_size,
+            "condition_activation": self.condition_activation,
         }
 
 
@@ -81,6 +97,8 @@ class LayerNorm(_Norm):
         scale: has a gain.
         offset: has a bias.
         condition_size: size of the condition vectors, see the module.
+        condition_hidden_size: size of c', see the module; None: c' is the condition.
+        condition_activation: of c'.
 
     Call arguments:
         x: ``(batch, length, size)``.

@@ -5,11 +5,12 @@ A table row names one weight of ours, how it is stored elsewhere, and the names 
     Row("block_{i}_feedforward/up_kernel", "dense", "encoder.layer.{i}.intermediate.dense.weight",
         "encoder/layer_{i}/intermediate/dense/kernel")
 
-``{i}`` is the block. PyTorch stores dense matrices as (out, in), Keras and TensorFlow as (in, out).
+``{i}`` is the block, ``{i:02d}`` with leading zeros. PyTorch stores dense matrices as (out, in), Keras and TensorFlow
+as (in, out). A layout that a family does not have is an empty tuple of names.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -20,14 +21,16 @@ from kexue.models.config import TransformerConfig
 
 __all__ = ["Family", "Row", "bert_fields", "bert_official", "dense", "expand", "fused", "norm"]
 
-Storage = Literal["same", "dense", "transposed", "fused_dense", "fused"]
+Storage = Literal["same", "dense", "transposed", "fused_dense", "fused", "tf_transposed", "tf_stacked"]
 """How a weight is stored elsewhere:
 
 ``same``: as ours.
 ``dense``: a matrix, transposed in PyTorch.
 ``transposed``: a matrix, transposed in PyTorch and in TensorFlow (BERT's NSP weights).
-``fused_dense``: our ``[q | k | v]`` matrix, three dense matrices there.
-``fused``: our ``[q | k | v]`` bias, three vectors there.
+``fused_dense``: our ``[q | k | v]``, ``[k | v]`` or ``[gate | up]`` matrix, as many dense matrices there.
+``fused``: our fused vector, as many vectors there; or a matrix that PyTorch too has as (in, out).
+``tf_transposed``: as ours in PyTorch, transposed in TensorFlow (T5's table of relative positions).
+``tf_stacked``: as ours in PyTorch, with a leading axis of 1 in TensorFlow (OpenAI's GPT-2).
 """
 
 
@@ -35,16 +38,19 @@ Storage = Literal["same", "dense", "transposed", "fused_dense", "fused"]
 class Row:
     """One weight: ours, how it is stored, and its names in PyTorch (``hf``) and TensorFlow (``tf``) checkpoints.
 
-    Fused weights have three names. ``group`` is the head a row belongs to, None for the encoder. ``twin`` is a second
-    name in PyTorch files, of a copy that wins where it exists: transformers' ``decoder.bias``, which its models use.
+    Fused weights have several names in a layout that does not fuse them. ``group`` is the head a row belongs to, None
+    for the encoder. ``twin`` is a second name in PyTorch files, of a copy that wins where it exists: transformers'
+    ``decoder.bias``, which its models use. ``gated``: the row holds for gated feed-forward parts only, or for plain
+    ones only.
     """
 
     ours: str
     storage: Storage
-    hf: str | tuple[str, ...]
-    tf: str | tuple[str, ...]
+    hf: str | tuple[str, ...] = ()
+    tf: str | tuple[str, ...] = ()
     group: str | None = None
     twin: str | None = None
+    gated: bool | None = None
 
     def names(self, layout: str) -> tuple[str, ...]:
         names = self.hf if layout == "hf" else self.tf
@@ -52,18 +58,34 @@ class Row:
 
     def load(self, arrays: Sequence[np.ndarray], layout: str) -> np.ndarray:
         """Our array from theirs."""
-        turn = self.storage == "transposed" or (layout == "hf" and self.storage in ("dense", "fused_dense"))
-        arrays = [a.T for a in arrays] if turn else list(arrays)
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+        arrays = [self._turned(a, layout) for a in arrays]
+        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+        if self.storage == "tf_stacked" and layout == "tf" and array.shape[:1] == (1,):
+            return array[0]
+        return array
 
     def save(self, array: np.ndarray, layout: str, config: TransformerConfig) -> list[np.ndarray]:
         """Their arrays from ours; the inverse of `load`."""
         parts = [array]
-        if self.storage in ("fused", "fused_dense"):
-            keys = config.num_heads * config.key_dim
-            parts = np.split(array, [keys, 2 * keys], axis=-1)
-        turn = self.storage == "transposed" or (layout == "hf" and self.storage in ("dense", "fused_dense"))
-        return [np.ascontiguousarray(part.T if turn else part) for part in parts]
+        if len(self.names(layout)) > 1:
+            parts = np.split(array, self._cuts(array.shape[-1], len(self.names(layout)), config), axis=-1)
+        if self.storage == "tf_stacked" and layout == "tf":
+            parts = [part[None] for part in parts]
+        return [np.ascontiguousarray(self._turned(part, layout)) for part in parts]
+
+    def _turned(self, array: np.ndarray, layout: str) -> np.ndarray:
+        kinds = {"hf": ("transposed", "dense", "fused_dense"), "tf": ("transposed", "tf_transposed")}
+        return array.T if self.storage in kinds[layout] else array
+
+    def _cuts(self, size: int, parts: int, config: TransformerConfig) -> list[int]:
+        """Where the parts of a fused weight end."""
+        key_heads = config.key_heads or config.num_heads
+        if "qkv" in self.ours:
+            queries = config.num_heads * config.key_dim
+            return [queries, queries + key_heads * config.key_dim]
+        if "key_value" in self.ours:
+            return [key_heads * config.key_dim]
+        return [size * n // parts for n in range(1, parts)]
 
 
 def dense(ours: str, hf: str, tf: str, group: str | None = None) -> tuple[Row, Row]:
@@ -111,7 +133,10 @@ class Family:
         tied: name in Hugging Face files of the output matrix that is a copy of the token table where they are tied.
         from_official: configuration of a Hugging Face or Google folder to ours.
         to_official: the inverse.
-        architectures: head to ``architectures`` entry; None when transformers has no such family.
+        architectures: head to ``architectures`` entry, ``"encoder"`` for one without its decoder; None when
+            transformers has no such family.
+        adapt: changes a configuration by what the names of the tensors tell beyond it.
+        head_sizes: the Hugging Face configuration names the size of heads.
     """
 
     name: str
@@ -125,6 +150,26 @@ class Family:
     aliases: tuple[tuple[str, str], ...] = ()
     constants: Mapping[str, Callable[[TransformerConfig], np.ndarray]] = field(default_factory=dict)
     tied: str | None = None
+    adapt: Callable[[TransformerConfig, Collection[str]], TransformerConfig] | None = None
+    head_sizes: bool = False
+
+    def configure(self, data: Mapping[str, Any], names: Collection[str]) -> TransformerConfig:
+        """Our configuration from an official one and the names of the tensors beside it.
+
+        Raises:
+            ConfigError: it lacks something, or asks for what kexue does not have.
+        """
+        config = self.from_official(data)
+        return config if self.adapt is None else self.adapt(config, names)
+
+    def table(self, config: TransformerConfig) -> "list[Row]":
+        """The rows for every block of such a model."""
+        rows = [row for row in self.rows if row.gated in (None, config.gated)]
+        return expand(rows, config.num_blocks, config.decoder_layers or 0)
+
+    def has_layout(self, layout: str) -> bool:
+        """Checkpoints of the layout ``"hf"`` or ``"tf"`` exist."""
+        return any(row.names(layout) for row in self.rows)
 
     def canonical(self, name: str) -> str:
         """A foreign name with old spellings replaced."""
@@ -133,14 +178,15 @@ class Family:
         return name
 
 
-def expand(rows: Sequence[Row], num_layers: int) -> list[Row]:
-    """Rows with ``{i}`` repeated for every block."""
+def expand(rows: Sequence[Row], num_layers: int, decoder_layers: int = 0) -> list[Row]:
+    """Rows with ``{i}`` repeated for every block, those of ``decoder_block_{i}`` for every block of the decoder."""
     out = []
     for row in rows:
-        for i in range(num_layers) if "{i}" in row.ours else (None,):
+        blocks = decoder_layers if row.ours.startswith("decoder_") else num_layers
+        for i in range(blocks) if "{i}" in row.ours else (None,):
 
             def fill(name: str, i: int | None = i) -> str:
-                return name.replace("{i}", str(i))
+                return re.sub(r"\{i(:\w+)?\}", lambda m: format(i, (m[1] or ":d")[1:]), name)
 
             hf = tuple(fill(n) for n in row.names("hf"))
             tf = tuple(fill(n) for n in row.names("tf"))

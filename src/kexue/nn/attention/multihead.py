@@ -112,6 +112,11 @@ class MultiHeadAttention(keras.layers.Layer):
         return scales.constant(self.scale, self.key_size, 1 if self.positions is None else self.positions.score_terms)
 
     @property
+    def _inside(self) -> PositionEncoding | None:
+        """The encoding, if its hooks act here."""
+        return self.positions if self.positions is not None and self.positions.inside_attention else None
+
+    @property
     def sizes(self) -> tuple[int, int, int]:
         """Columns of the projections of queries, keys and values."""
         return (
@@ -154,8 +159,8 @@ class MultiHeadAttention(keras.layers.Layer):
         for norm in (self.query_norm, self.key_norm):
             if norm is not None:
                 norm.build((None, None, None, self.key_size))
-        inside = self.positions is not None and self.positions.inside_attention
-        self.position_weights = self.positions.attention_weights(self, size) if inside else {}
+        positions = self._inside
+        self.position_weights = {} if positions is None else positions.attention_weights(self, size)
         self.built = True
 
     def project(self, x: Any, part: str) -> Any:
@@ -202,7 +207,7 @@ class MultiHeadAttention(keras.layers.Layer):
             q, k, v = ops.split(fused, [q_size, q_size + k_size], axis=-1)
         q, k, v = self._split(q, self.key_size), self._split(k, self.key_size), self._split(v, self.value_size)
         if self.query_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
+            q, k = self.query_norm(q), self.key_norm(k)  # type: ignore[misc]
         return q, k, v
 
     def call(
@@ -221,7 +226,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if isinstance(self.scale, scales.LogN):
             counts = scales.visible_counts(attention_mask, self.causal, ops.shape(q)[1], ops.shape(k)[1])
             row = ops.expand_dims(scales.row_factor(self.scale, counts), -1)  # (B, H or 1, Lq, 1)
-        positions = self.positions if self.positions is not None and self.positions.inside_attention else None
+        positions = self._inside
         bias = add_values = None
         if positions is not None:
             q, k = positions.rotate(q, k, tables)

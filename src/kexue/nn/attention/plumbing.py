@@ -9,7 +9,7 @@ from kexue.errors import ConfigError
 from kexue.nn import masks
 from kexue.nn.positions.base import PositionEncoding
 
-__all__ = ["AttentionMask", "PositionIds", "PositionTables"]
+__all__ = ["AttentionMask", "CrossMask", "PositionIds", "PositionTables"]
 
 
 @keras.saving.register_keras_serializable(package="kexue")
@@ -65,6 +65,39 @@ class AttentionMask(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"mask": masks.to_config(self.mask)}
+
+
+@keras.saving.register_keras_serializable(package="kexue")
+class CrossMask(keras.layers.Layer):
+    """Which tokens of the encoder a decoder's token sees: those that are real and of its document, None for all.
+
+    Call arguments:
+        decoder_token_ids: ``(batch, length_q)``; tells the length.
+        padding_mask: ``(batch, length_k)`` of the encoder, or None.
+        document_ids: ``(batch, length_k)`` of the encoder, or None.
+        decoder_document_ids: ``(batch, length_q)``, with ``document_ids``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.built = True
+
+    def call(
+        self,
+        decoder_token_ids: Any,
+        padding_mask: Any = None,
+        document_ids: Any = None,
+        decoder_document_ids: Any = None,
+    ) -> Any:
+        mask = None if padding_mask is None else ops.cast(padding_mask, "bool")[:, None, None, :]
+        if document_ids is None or decoder_document_ids is None:
+            return mask
+        ours, theirs = (ops.cast(ids, "int32") for ids in (decoder_document_ids, document_ids))
+        same = ops.equal(ours[:, None, :, None], theirs[:, None, None, :])  # (B, 1, Lq, Lk)
+        return same if mask is None else ops.logical_and(same, mask)
+
+    def compute_output_spec(self, decoder_token_ids: Any, *_: Any, **__: Any) -> Any:
+        return keras.KerasTensor((decoder_token_ids.shape[0], 1, None, None), dtype="bool")
 
 
 @keras.saving.register_keras_serializable(package="kexue")

@@ -11,6 +11,7 @@ __all__ = ["KINDS", "check", "find", "make"]
 
 # Read when asked for, so that a model loads the attention it has and no other.
 KINDS: dict[str, str] = {
+    "gau": "gau.GatedAttentionUnit",
     "softmax": "multihead.MultiHeadAttention",
 }
 
@@ -26,7 +27,7 @@ def find(attention: str) -> Any:
 
     It says with ``takes_facts`` that it is built with ``mask=`` (a rule) and called with the batch's ``padding_mask``,
     ``document_ids``, ``segment_ids`` and ``order`` instead of a boolean matrix; with ``whole_block`` that no
-    feed-forward part follows it.
+    feed-forward part follows it, and that it is built with ``intermediate_size`` and ``activation`` of one.
     """
     check(attention)
     module, kind = KINDS[attention].rsplit(".", 1)

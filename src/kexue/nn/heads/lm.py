@@ -22,11 +22,16 @@ class LanguageModelHead(keras.layers.Layer):
         project: only a dense map to the table's width (factorised embeddings without a transform).
         activation: of the transform.
         norm: kind of norm, ``"layer"`` or ``"rms"``.
-        norm_options: arguments of the norm.
+        norm_options: arguments of the norm; with ``condition_size`` it takes a condition.
         dense_bias: the dense map has a bias.
         bias: the logits have a bias c.
         tied: use the table; otherwise an output matrix of its own.
+        scale: factor of what meets the table (T5).
         initializer: see `kexue.nn.initializers.make`.
+
+    Call arguments:
+        x: ``(batch, length, size)``.
+        condition: of the norm, see `kexue.nn.norms`; of no effect without a transform.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class LanguageModelHead(keras.layers.Layer):
         dense_bias: bool = True,
         bias: bool = True,
         tied: bool = True,
+        scale: float = 1.0,
         initializer: float | dict[str, int] = 0.02,
         **kwargs: Any,
     ) -> None:
@@ -48,6 +54,7 @@ class LanguageModelHead(keras.layers.Layer):
         self._shared = SimpleNamespace(embedding=embedding)
         self.transform, self.project, self.activation = transform, project, activation
         self.dense_bias, self.use_bias, self.tied, self.initializer = dense_bias, bias, tied, initializer
+        self.scale = scale
         self.norm = make_norm(norm, name="norm", dtype=self.dtype_policy, **(norm_options or {})) if transform else None
 
     def build(self, input_shape: Any) -> None:
@@ -68,16 +75,17 @@ class LanguageModelHead(keras.layers.Layer):
             self.output_table = self.add_weight(shape=shape, initializer=make, name="output_table")
         self.built = True
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, condition: Any = None) -> Any:
         if self.dense_kernel is not None:
             x = ops.matmul(x, self.dense_kernel)
             x = x if self.dense_offset is None else x + self.dense_offset
         if self.norm is not None:
-            x = self.norm(activations.get(self.activation)(x))
+            x = self.norm(activations.get(self.activation)(x), condition)
+        x = x if self.scale == 1.0 else x * ops.cast(self.scale, x.dtype)
         table = self._shared.embedding.table if self.output_table is None else self.output_table
         logits = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))  # (B, L, V)
         logits = ops.cast(logits, "float32")
         return logits if self.logits_bias is None else logits + ops.cast(self.logits_bias, "float32")
 
-    def compute_output_spec(self, x: Any) -> Any:
+    def compute_output_spec(self, x: Any, condition: Any = None) -> Any:
         return keras.KerasTensor((*x.shape[:-1], self._shared.embedding.vocabulary_size), dtype="float32")

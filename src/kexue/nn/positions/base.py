@@ -25,6 +25,7 @@ class Sizes:
         bidirectional: keys after the query can be visible.
         offset: added to positions before a table is read (RoBERTa).
         initializer: see `kexue.nn.initializers.make`.
+        hidden_size: width of the blocks' inputs.
     """
 
     width: int
@@ -35,6 +36,7 @@ class Sizes:
     bidirectional: bool = True
     offset: int = 0
     initializer: Any = 0.02
+    hidden_size: int = 0
 
 
 class PositionEncoding(keras.layers.Layer):

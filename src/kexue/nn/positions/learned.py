@@ -51,7 +51,7 @@ class LearnedPosition(PositionEncoding):
         """Longest sequence, or None."""
         return self.max_length - self.offset
 
-    def build(self, x_shape: Any, *_: Any, **__: Any) -> None:
+    def build(self, x_shape: Any = None, *_: Any, **__: Any) -> None:
         shape = (self.max_length, x_shape[-1])
         self.table = self.add_weight(shape=shape, initializer=self.start, name="table")
         self.built = True

@@ -17,6 +17,7 @@ KINDS: dict[str, str] = {
     "alibi": "alibi.AlibiPosition",
     "complex": "complex_order.ComplexOrderPosition",
     "conv": "conv.ConvolutionalPosition",
+    "deberta": "deberta.DebertaPosition",
     "floater": "floater.FloaterPosition",
     "hierarchical": "learned.HierarchicalPosition",
     "learned": "learned.LearnedPosition",
@@ -25,8 +26,11 @@ KINDS: dict[str, str] = {
     "rotary": "rotary.RotaryPosition",
     "rotary_generators": "rotary_generators.GeneratorRotaryPosition",
     "rotary_nd": "rotary_nd.RotaryNDPosition",
+    "shaw": "shaw.ShawPosition",
     "sinusoidal": "sinusoidal.SinusoidalPosition",
+    "t5": "t5.T5Position",
     "trainable_sinusoidal": "sinusoidal.TrainableSinusoidalPosition",
+    "transformer_xl": "transformer_xl.TransformerXLPosition",
     "tupe": "tupe.TupePosition",
 }
 
