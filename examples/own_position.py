@@ -10,6 +10,7 @@ is what counts. Models are trained on 32 tokens and evaluated on up to 256.
 import tempfile
 from typing import Any
 
+import kexue  # noqa: F401  # isort: skip  # before Keras: it chooses the backend
 import keras
 import numpy as np
 from keras import ops

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kexue  # noqa: F401  # isort: skip  # before Keras: it chooses the backend
 import keras
 import numpy as np
 from keras import ops
@@ -30,6 +31,10 @@ ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "complex order": ("complex", {}),
     "convolution": ("conv", {"size": 5}),
     "TUPE": ("tupe", {}),
+    "Shaw": ("shaw", {"table": "learned"}),
+    "Transformer-XL": ("transformer_xl", {}),
+    "T5": ("t5", {}),
+    "DeBERTa": ("deberta", {}),
     "rotary": ("rotary", {}),
     "rotary, half": ("rotary", {"fraction": 0.5}),
     "ALiBi": ("alibi", {}),
