@@ -3,7 +3,7 @@
 Small decoders learn to name the last marker that was seen among noise, on texts of 32 tokens, and are evaluated on up
 to 256. Tables end at the training length; encodings that see distances, or can be unrolled further, go on.
 
-    python examples/parts/positions.py [FOLDER]     # about a minute an encoding at worst; pictures go into FOLDER
+    python examples/parts/positions.py [FOLDER]     # about 10 s an encoding; pictures go into FOLDER
 """
 
 import sys
@@ -32,7 +32,6 @@ ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "convolution": ("conv", {"size": 5}),
     "TUPE": ("tupe", {}),
     "Shaw": ("shaw", {"table": "learned"}),
-    "Transformer-XL": ("transformer_xl", {}),
     "T5": ("t5", {}),
     "DeBERTa": ("deberta", {}),
     "rotary": ("rotary", {}),
