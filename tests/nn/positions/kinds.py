@@ -43,7 +43,7 @@ RELATIVE = ("alibi", "rotary_partial", "rotary_yarn", "rotary_theta")
 
 def config(kind: str, **changes: Any) -> TransformerConfig:
     position, options = ("none", {}) if kind == "none" else KINDS[kind]
-    fields = {"position": position, "position_options": options, "num_segments": 0, "max_length": 20}
+    fields = {"position": position, "position_options": options, "num_segments": 0, "num_layers": 1, "max_length": 20}
     return TransformerConfig(**SMALL | fields | changes)
 
 

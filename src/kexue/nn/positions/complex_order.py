@@ -16,7 +16,7 @@ from keras import ops
 from kexue.errors import ConfigError
 from kexue.nn.positions.base import PositionEncoding, Sizes
 from kexue.nn.positions.frequencies import frequencies
-from kexue.nn.positions.rotary import rotate
+from kexue.nn.positions.rotary import RotaryLayout, rotate
 
 __all__ = ["ComplexOrderPosition"]
 
@@ -37,7 +37,12 @@ class ComplexOrderPosition(PositionEncoding):
     """
 
     def __init__(
-        self, vocabulary_size: int, share: str = "none", layout: str = "half", base: float = 10000.0, **kwargs: Any
+        self,
+        vocabulary_size: int,
+        share: str = "none",
+        layout: RotaryLayout = "half",
+        base: float = 10000.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if share not in ("none", "words", "features"):
@@ -50,7 +55,7 @@ class ComplexOrderPosition(PositionEncoding):
     def from_sizes(cls, sizes: Sizes, **options: Any) -> "ComplexOrderPosition":
         return cls(**{"vocabulary_size": sizes.vocabulary_size} | options)
 
-    def build(self, x_shape: Any, *_: Any, **__: Any) -> None:
+    def build(self, x_shape: Any = None, *_: Any, **__: Any) -> None:
         width = x_shape[-1]
         theta = np.ones(1) if self.share == "features" else frequencies(width, self.base)
         if width % 2:

@@ -76,7 +76,7 @@ class ConvolutionalPosition(PositionEncoding):
         covered = np.isin(places[None] - places[:, None], [o for o in self.offsets if o])
         return bool((covered & ~seen).any())
 
-    def build(self, x_shape: Any, *_: Any, **__: Any) -> None:
+    def build(self, x_shape: Any = None, *_: Any, **__: Any) -> None:
         width = x_shape[-1]
         self.kernel = self.add_weight(
             shape=(self.size, width), initializer=initializers.make(self.initializer), name="kernel"

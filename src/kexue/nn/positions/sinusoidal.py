@@ -89,7 +89,7 @@ class SinusoidalPosition(PositionEncoding):
         self.base, self.theta, self.order = base, None if theta is None else [float(t) for t in theta], order
         self.amplitude, self.train_theta, self.dim = amplitude, train_theta, dim
 
-    def build(self, x_shape: Any, *_: Any, **__: Any) -> None:
+    def build(self, x_shape: Any = None, *_: Any, **__: Any) -> None:
         width = x_shape[-1]
         if self.dim not in (None, width):
             raise ConfigError(f"the embeddings must have dim={self.dim} features. Received: {width}")

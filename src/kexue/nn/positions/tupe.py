@@ -89,9 +89,9 @@ class TupePosition(PositionEncoding):
         k = self._project(key_positions, self.key_kernel)
         product = ops.matmul(q, ops.swapaxes(k, -1, -2))  # (B or 1, H, Lq, Lk)
         if self.first is not None:
-            to_others, from_others = ops.cast(self.first, "float32")[:, None, :, None, None]
-            product = ops.where(ops.equal(key_positions, 0)[:, None, None, :], from_others, product)
-            product = ops.where(ops.equal(query_positions, 0)[:, None, :, None], to_others, product)
+            reset = ops.cast(self.first, "float32")[:, None, :, None, None]
+            product = ops.where(ops.equal(key_positions, 0)[:, None, None, :], reset[1], product)
+            product = ops.where(ops.equal(query_positions, 0)[:, None, :, None], reset[0], product)
         return (product,)
 
     def scores(self, q: Any, k: Any, tables: tuple[Any, ...], *, scale: Any, layer: Any) -> Any:

@@ -43,7 +43,7 @@ class UnrolledPosition(PositionEncoding):
         """A float32 weight that Keras does not cast to the compute dtype."""
         return self.add_weight(shape=shape, initializer=initializer, dtype="float32", autocast=False, name=name)
 
-    def build(self, x_shape: Any, *_: Any, **__: Any) -> None:
+    def build(self, x_shape: Any = None, *_: Any, **__: Any) -> None:
         width = x_shape[-1]
         self.first = self.weight("first", (1, width), self.start)
         self.build_step(width)
