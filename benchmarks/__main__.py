@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("startup", "parity", "corruption", "speed", "ner_speed", "ner_heads")
+NAMES = ("startup", "parity", "corruption", "speed", "performer", "long", "packing", "ner_speed", "ner_heads")
 
 
 def main() -> int:

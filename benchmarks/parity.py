@@ -1,102 +1,184 @@
 """Largest difference to transformers on random weights, and after a round trip kexue -> hf -> transformers.
 
-GAU-alpha, which transformers has not, is compared with float64 NumPy (`tests/models/gau_oracle.py`), and the round
-trip is one through the author's TensorFlow layout.
-
-On the Keras backend in force. Odd shapes (3 heads, 2 layers, 3 segments, ``gelu_new`` and ``relu``, epsilon 1e-6) and
-base size, float32 on a CPU, both rows padded. Compared at real tokens: hidden states, pooled output, logits.
+On the Keras backend in force. Odd shapes (3 heads, 2 layers or more, ``gelu_new`` and ``relu``, epsilon 1e-6) and a
+published size, float32 on a CPU, both rows padded. Compared at real tokens: hidden states, pooled output, logits (of
+the vocabulary, the order of sentences or the discriminator: the worst). Decoders likewise, with grouped queries and
+heads of their own size; of encoder-decoders the decoder's outputs. NEZHA and GAU-alpha, which transformers does not
+have, are compared with NumPy in float64; the round trip of GAU-alpha is one through the author's layout.
 """
 
 import os
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.parity_decoders import DECODERS, compare_decoder
 from benchmarks.report import arguments, publish, table
 
 ODD = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
        "type_vocab_size": 3, "layer_norm_eps": 1e-6, "max_position_embeddings": 40, "vocab_size": 97}  # fmt: skip
-BASE = {"vocab_size": 21128}
-XLNET = {"d_model": 24, "n_layer": 2, "n_head": 3, "d_inner": 40, "layer_norm_eps": 1e-6, "vocab_size": 97}
-XLNET_BASE = {"d_model": 768, "n_layer": 12, "n_head": 12, "d_inner": 3072, "vocab_size": 32000}
-DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 8,
+BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A class of transformers and the heads of ours that answer it.
+
+    Attributes:
+        prefix: of the classes.
+        classes: suffixes of classes to our heads.
+        activation: name of the activation in configurations.
+        odd: settings of the small shape, with ``ODD`` unless ``own_names``.
+        base: settings of the published size.
+        own_names: configurations do not have BERT's words.
+    """
+
+    prefix: str
+    classes: dict[str, Any] = field(default_factory=lambda: {"ForMaskedLM": "lm", "Model": "pooler"})
+    activation: str = "hidden_act"
+    odd: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=dict)
+    own_names: bool = False
+
+
+DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 256,
            "norm_rel_ebd": "layer_norm", "position_biased_input": False}  # fmt: skip
-DEBERTA_BASE = DEBERTA | {"position_buckets": 256, "vocab_size": 21128, "hidden_size": 768, "num_hidden_layers": 12,
-                          "num_attention_heads": 12, "intermediate_size": 3072}  # fmt: skip
-DEBERTA_ODD = {"position_biased_input": True, "share_att_key": False, "conv_kernel_size": 3, "hidden_act": "relu"}
-LANGUAGE_MODELS = {"XLNet": "XLNetLMHeadModel"}
-POOLED = ("Bert", "Roberta")
+PEERS = (
+    Peer("Bert"),
+    Peer("Roberta"),
+    Peer("RoFormer", {"ForMaskedLM": "lm"}, base={"embedding_size": 768}),
+    Peer("Albert", {"ForMaskedLM": "lm", "ForPreTraining": ("lm", "pooler", "nsp"), "Model": "pooler"},
+         odd={"embedding_size": 10, "num_hidden_layers": 6, "num_hidden_groups": 2}, base=BASE),
+    Peer("Electra", {"ForMaskedLM": "lm", "ForPreTraining": "discriminator"}, odd={"embedding_size": 10}),
+    Peer("ModernBert", {"ForMaskedLM": "lm"}, "hidden_activation",
+         odd={"num_hidden_layers": 5, "local_attention": 6, "norm_eps": 1e-6, "pad_token_id": 0},
+         base={"pad_token_id": 0}),
+    Peer("XLNet", {"LMHeadModel": "lm"}, "ff_activation", own_names=True,
+         odd={"d_model": 24, "n_layer": 2, "n_head": 3, "d_inner": 40, "layer_norm_eps": 1e-6, "vocab_size": 97},
+         base={"d_model": 768, "n_layer": 12, "n_head": 12, "d_inner": 3072, "vocab_size": 32000}),
+    Peer("DebertaV2", {"ForMaskedLM": "lm"}, base=BASE | DEBERTA,
+         odd=DEBERTA | {"position_buckets": 8, "position_biased_input": True, "share_att_key": False,
+                        "conv_kernel_size": 3}),
+)  # fmt: skip
+OUTPUTS = {"logits": "logits", "prediction_logits": "logits", "seq_relationship_logits": "nsp_logits",
+           "sop_logits": "nsp_logits", "pooler_output": "pooled_output"}  # fmt: skip
 
 
-def cases() -> list[tuple[str, str, dict[str, Any]]]:
-    shapes = [("odd, gelu_new", ODD | {"hidden_act": "gelu_new"}), ("odd, relu", ODD | {"hidden_act": "relu"})]
-    return [
-        *(
-            (family, name, settings)
-            for family in ("Bert", "Roberta", "RoFormer")
-            for name, settings in [*shapes, ("base", BASE)]
-        ),
-        ("XLNet", "odd, gelu_new", XLNET | {"ff_activation": "gelu_new"}),
-        ("XLNet", "odd, relu", XLNET | {"ff_activation": "relu"}),
-        ("XLNet", "base", XLNET_BASE),
-        ("DebertaV2", "odd, gelu_new", ODD | DEBERTA | {"hidden_act": "gelu_new"}),
-        ("DebertaV2", "odd, relu, convolution", ODD | DEBERTA | DEBERTA_ODD),
-        ("DebertaV2", "base", DEBERTA_BASE),
-    ]
+def cases() -> list[tuple[Peer, str, dict[str, Any]]]:
+    """Peer, name of the shape and settings of a configuration."""
+    found = []
+    for peer in PEERS:
+        start = {} if peer.own_names else ODD
+        found += [(peer, f"odd, {a}", start | {peer.activation: a} | peer.odd) for a in ("gelu_new", "relu")]
+        found.append((peer, "published", {"vocab_size": 21128} | peer.base))
+    return found
 
 
-def compare(family: str, settings: dict[str, Any]) -> dict[str, float]:
+def batch_for(config: Any, length: int) -> dict[str, np.ndarray]:
+    """Two rows of random tokens, both padded."""
+    rng = np.random.default_rng(1)
+    ids = rng.integers(3, config.vocab_size, (2, length))
+    real = np.arange(length)[None] < np.array([[length - 4], [length // 2]])
+    ids[~real] = config.pad_token_id
+    batch = {"token_ids": ids.astype("int32"), "padding_mask": real}
+    if count := segments(config):
+        batch["segment_ids"] = rng.integers(0, count, ids.shape).astype("int32")
+    return batch
+
+
+def segments(config: Any) -> int:
+    """How many segments a model tells apart."""
+    without = {"modernbert": 0, "xlnet": 2}
+    return without[config.model_type] if config.model_type in without else config.type_vocab_size
+
+
+def random_model(cls: Any, config: Any, spread: float) -> Any:
+    import torch
+
+    torch.manual_seed(0)
+    model = cls(config).eval()
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and "embed_positions" not in name:
+            gain = weight.ndim == 1 and name.endswith("weight")
+            torch.nn.init.normal_(weight, mean=float(gain), std=spread)
+    model.tie_weights()
+    return model
+
+
+def compare(peer: Peer, settings: dict[str, Any]) -> dict[str, float]:
+    """The worst differences of all classes of a peer: ``hidden``, ``logits``, ``pooled``, ``round trip``."""
     import keras
     import torch
     import transformers
 
     from kexue.models import Transformer
 
-    torch.manual_seed(0)
-    base = settings in (BASE, XLNET_BASE, DEBERTA_BASE)
-    config = getattr(transformers, f"{family}Config")(**settings)
-    if family == "RoFormer" and "embedding_size" not in settings:
-        config.embedding_size = config.hidden_size
-    theirs = getattr(transformers, LANGUAGE_MODELS.get(family, f"{family}ForMaskedLM"))(config).eval()
-    pooling = getattr(transformers, f"{family}Model")(config).eval() if family in POOLED else None
-    for module in filter(None, (theirs, pooling)):
-        for name, weight in module.named_parameters():
-            if weight.requires_grad and "embed_positions" not in name:
-                gain = name.lower().endswith(("layernorm.weight", "layer_norm.weight"))
-                torch.nn.init.normal_(weight, mean=float(gain), std=0.02 if base else 0.2)
+    config = getattr(transformers, f"{peer.prefix}Config")(**settings)
+    config._attn_implementation = "eager"
+    small = ODD["hidden_size"] in (settings.get("hidden_size"), settings.get("d_model"))
+    batch = batch_for(config, 11 if small else 128)
+    names = {"token_ids": "input_ids", "segment_ids": "token_type_ids", "padding_mask": "attention_mask"}
+    tensors = {names[name]: torch.tensor(value).long() for name, value in batch.items()}
+    real = batch["padding_mask"]
+    worst: dict[str, float] = {}
+
+    def note(what: str, ours: Any, reference: torch.Tensor) -> None:
+        theirs = reference.detach().numpy()
+        at = real if theirs.shape[:2] == real.shape else ...
+        difference = np.abs(np.asarray(keras.ops.convert_to_numpy(ours))[at] - theirs[at]).max()
+        worst[what] = max(worst.get(what, 0.0), float(difference))
+
+    for suffix, heads in peer.classes.items():
+        cls = getattr(transformers, peer.prefix + suffix)
+        theirs = random_model(cls, config, 0.2 if small else 0.02)
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            theirs.save_pretrained(folder)
+            ours = Transformer.from_pretrained(folder, head=heads)
+            result, reference = ours(batch), theirs(**tensors)
+            note("hidden", result["sequence_output"], theirs.base_model(**tensors).last_hidden_state)
+            ours.save_pretrained(Path(folder) / "back", "hf")
+            again = cls.from_pretrained(Path(folder) / "back", attn_implementation="eager").eval()(**tensors)
+            for name, output in OUTPUTS.items():
+                if getattr(reference, name, None) is None:
+                    continue
+                mine = result["discriminator_logits" if heads == "discriminator" else output]
+                note("pooled" if output == "pooled_output" else "logits", mine, getattr(reference, name))
+                note("round trip", getattr(again, name), getattr(reference, name))
+    return worst
+
+
+def nezha(settings: dict[str, Any], length: int) -> dict[str, float]:
+    """NEZHA against NumPy in float64, through Google's layout."""
+    import keras
+    from tests.models.oracles import nezha as oracle
+
+    from kexue.checkpoints import open_checkpoint
+    from kexue.models import Transformer
+    from kexue.models.families import get
+
+    keras.utils.set_random_seed(0)
+    model = Transformer(get("nezha").from_official(settings), head=("lm", "pooler", "nsp"))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder, "tf")
+        with open_checkpoint(folder) as checkpoint:
+            weights = {name: np.asarray(checkpoint[name], "float64") for name in checkpoint.names()}
     rng = np.random.default_rng(1)
-    length = 128 if base else 11
-    ids = rng.integers(3, settings["vocab_size"], (2, length))
+    ids, segments = rng.integers(3, settings["vocab_size"], (2, length)), rng.integers(0, 2, (2, length))
     real = np.arange(length)[None] < np.array([[length - 4], [length // 2]])
-    ids[~real] = config.pad_token_id
-    segments = rng.integers(0, getattr(config, "type_vocab_size", 2) or 1, ids.shape)
-    batch = {"token_ids": ids, "segment_ids": segments, "padding_mask": real}
-    tensors = {
-        "input_ids": torch.tensor(ids),
-        "token_type_ids": torch.tensor(segments),
-        "attention_mask": torch.tensor(real).float(),
-    }
-
-    def largest(ours: Any, reference: torch.Tensor, at: Any = ...) -> float:
-        return float(np.abs(keras.ops.convert_to_numpy(ours)[at] - reference.detach().numpy()[at]).max())
-
-    out = {}
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        theirs.save_pretrained(folder)
-        ours = Transformer.from_pretrained(folder, head="lm")
-        result, reference = ours(batch), theirs(**tensors, output_hidden_states=True)
-        out["hidden"] = largest(result["sequence_output"], reference.hidden_states[-1], real)
-        out["logits"] = largest(result["logits"], reference.logits, real)
-        ours.save_pretrained(Path(folder) / "back", "hf")
-        again = type(theirs).from_pretrained(Path(folder) / "back").eval()(**tensors)
-        out["round trip"] = float((again.logits - reference.logits)[torch.tensor(real)].abs().max())
-        if pooling is not None:
-            pooling.save_pretrained(Path(folder) / "pooling")
-            ours = Transformer.from_pretrained(Path(folder) / "pooling", head="pooler")
-            out["pooled"] = largest(ours(batch)["pooled_output"], pooling(**tensors).pooler_output)
-    return out
+    batch = {"token_ids": ids.astype("int32"), "segment_ids": segments.astype("int32"), "padding_mask": real}
+    result = {name: keras.ops.convert_to_numpy(value) for name, value in model(batch).items()}
+    worst: dict[str, float] = {}
+    columns = {"sequence_output": "hidden", "pooled_output": "pooled", "logits": "logits", "nsp_logits": "logits"}
+    for row in range(2):
+        want = oracle(weights, ids[row], segments[row], real[row], model.config)
+        for name, column in columns.items():
+            at = real[row] if len(want[name]) == length else ...
+            difference = float(np.abs(result[name][row][at] - want[name][at]).max())
+            worst[column] = max(worst.get(column, 0.0), difference)
+    return worst
 
 
 def compare_gau(sizes: dict[str, int], length: int) -> dict[str, float]:
@@ -140,15 +222,19 @@ def main() -> None:
     import kexue  # noqa: F401  chooses the backend
 
     columns = ("hidden", "pooled", "logits", "round trip")
-    rows = []
-    for family, name, settings in cases():
-        found = compare(family, settings)
-        rows.append((family, name, *(f"{found[c]:.1e}" if c in found else "" for c in columns)))
-    for name, sizes, length in (("odd", GAU, 21), ("base", GAU_BASE, 128)):
-        found = compare_gau(sizes, length)
-        rows.append(("GAU-alpha (NumPy)", name, *(f"{found[c]:.1e}" if c in found else "" for c in columns)))
+    found = [(peer.prefix, shape, compare(peer, settings)) for peer, shape, settings in cases()]
+    small: dict[str, Any] = {"hidden_act": "gelu", "max_relative_position": 5, "initializer_range": 0.2}
+    small = ODD | {"type_vocab_size": 2} | small
+    found.append(("Nezha (NumPy)", "odd, gelu", nezha(small, 17)))
+    found.append(("Nezha (NumPy)", "published", nezha(BASE | {"vocab_size": 2000}, 128)))
+    found += [
+        ("GAU-alpha (NumPy)", "odd", compare_gau(GAU, 21)),
+        ("GAU-alpha (NumPy)", "published", compare_gau(GAU_BASE, 128)),
+    ]
+    found += [(stem, name, compare_decoder(stem, suffix, name, settings)) for stem, suffix, name, settings in DECODERS]
+    rows = [(family, shape, *(f"{d[c]:.1e}" if c in d else "" for c in columns)) for family, shape, d in found]
     backend = os.environ["KERAS_BACKEND"]
-    body = f"Keras backend {backend}. Where a cell is empty, transformers has no such output.\n\n"
+    body = f"Keras backend {backend}. A cell is empty where transformers has no such output.\n\n"
     body += table(("family", "shape", *columns), rows)
     command = f"KERAS_BACKEND={backend} python -m benchmarks.parity"
     publish(f"parity-{backend}", f"Parity with transformers ({backend})", command, body, options.write)

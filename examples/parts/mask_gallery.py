@@ -1,6 +1,6 @@
 """The same weights under different masks: a gallery (kexue.fm 6933).
 
-    python examples/parts/mask_gallery.py --output masks.png
+python examples/parts/mask_gallery.py --output masks.png
 """
 
 import argparse

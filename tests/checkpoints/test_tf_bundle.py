@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kexue._protobuf import WireError, put_bytes, put_fixed32, put_varint, varint
 from kexue.checkpoints import open_checkpoint, read_all, summarize, write_tf_bundle
 from kexue.checkpoints.crc32c import crc32c, mask
-from kexue.checkpoints.protobuf import WireError, put_bytes, put_fixed32, put_varint, varint
 from kexue.checkpoints.snappy import decompress
 from kexue.checkpoints.sstable import build_table, read_table
 from kexue.checkpoints.tf_index import Entry, encode_entry, encode_header, slice_key

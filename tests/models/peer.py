@@ -17,13 +17,23 @@ KINDS = {
     "bert": ("BertConfig", "BertModel", "BertForMaskedLM"),
     "roberta": ("RobertaConfig", "RobertaModel", "RobertaForMaskedLM"),
     "roformer": ("RoFormerConfig", "RoFormerModel", "RoFormerForMaskedLM"),
+    "albert": ("AlbertConfig", "AlbertModel", "AlbertForMaskedLM"),
+    "electra": ("ElectraConfig", "ElectraModel", "ElectraForMaskedLM"),
+    "modernbert": ("ModernBertConfig", "ModernBertModel", "ModernBertForMaskedLM"),
 }
+# What a kind has no use for, and needs beside ODD.
+WITHOUT = {"modernbert": ("type_vocab_size",)}
+WITH = {
+    "modernbert": {"num_hidden_layers": 4, "local_attention": 6, "pad_token_id": 0, "bos_token_id": None,
+                   "eos_token_id": None, "cls_token_id": None, "sep_token_id": None},
+}  # fmt: skip
 
 
 def make(kind: str, which: str = "lm", cls: str | None = None, **changes: Any) -> Any:
     """A transformers model with random values in every parameter."""
     names = KINDS[kind]
-    config = getattr(transformers, names[0])(**ODD | changes)
+    odd = {name: value for name, value in ODD.items() if name not in WITHOUT.get(kind, ())}
+    config = getattr(transformers, names[0])(**odd | WITH.get(kind, {}) | changes)
     config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = getattr(transformers, cls or names[1 if which == "base" else 2])(config).eval()
@@ -47,25 +57,22 @@ def data(config: Any, rows: int = 2, length: int = 11, seed: int = 0, left: bool
     keep = place < lengths[:, None]
     ids = rng.integers(5, config.vocab_size, (rows, length))
     pad = config.pad_token_id or 0
-    return {
-        "token_ids": np.where(keep, ids, pad).astype("int32"),
-        "segment_ids": rng.integers(0, config.type_vocab_size, (rows, length)).astype("int32"),
-        "padding_mask": keep,
-    }
+    batch = {"token_ids": np.where(keep, ids, pad).astype("int32"), "padding_mask": keep}
+    if hasattr(config, "type_vocab_size"):
+        batch["segment_ids"] = rng.integers(0, config.type_vocab_size, (rows, length)).astype("int32")
+    return batch
 
 
 def theirs(model: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs by our names: those that the model has."""
+    names = {"token_ids": "input_ids", "segment_ids": "token_type_ids", "padding_mask": "attention_mask"}
+    inputs = {theirs: torch.tensor(batch[ours]).long() for ours, theirs in names.items() if ours in batch}
     with torch.no_grad():
-        out = model(
-            input_ids=torch.tensor(batch["token_ids"]).long(),
-            token_type_ids=torch.tensor(batch["segment_ids"]).long(),
-            attention_mask=torch.tensor(batch["padding_mask"]).long(),
-            output_hidden_states=True,
-        )
-    result = {"sequence_output": out.hidden_states[-1]}
-    for ours, name in (("logits", "logits"), ("pooled_output", "pooler_output"), ("logits", "prediction_logits"),
-                       ("nsp_logits", "seq_relationship_logits")):  # fmt: skip
+        out = model(**inputs, output_hidden_states=True)
+        result = {"sequence_output": model.base_model(**inputs).last_hidden_state}
+    logits = "discriminator_logits" if type(model).__name__ == "ElectraForPreTraining" else "logits"
+    for ours, name in ((logits, "logits"), ("pooled_output", "pooler_output"), ("logits", "prediction_logits"),
+                       ("nsp_logits", "seq_relationship_logits"), ("nsp_logits", "sop_logits")):  # fmt: skip
         if getattr(out, name, None) is not None:
             result[ours] = getattr(out, name)
     return {name: value.detach().float().numpy() for name, value in result.items()}
@@ -77,7 +84,7 @@ def difference(ours: dict[str, np.ndarray], want: dict[str, np.ndarray], keep: n
     for name, value in want.items():
         mine = np.asarray(ours[name])
         assert mine.shape == value.shape, name
-        where = keep if value.ndim == 3 else slice(None)
+        where = keep if value.shape[:2] == keep.shape else slice(None)
         worst = max(worst, float(np.abs(mine[where] - value[where]).max()))
     return worst
 

@@ -61,6 +61,9 @@ def test_mask_objects_become_plain_data():
         ({"norm_epsilon": 0}, "norm_epsilon=0"),
         ({"norm_epsilon": "1e-5"}, "norm_epsilon='1e-5'"),
         ({"gated": 1}, "gated=1"),
+        ({"embedding_projection": False, "embedding_size": 8}, "embedding_projection=False"),
+        ({"condition_hidden_size": 3}, "need a condition_size"),
+        ({"condition_size": 5, "condition_hidden_size": 0}, "condition_hidden_size=0"),
     ],
 )
 def test_errors(changes, words):

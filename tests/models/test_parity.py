@@ -22,8 +22,46 @@ ODD = [
     ("roformer", {"hidden_act": "gelu_new", "layer_norm_eps": 1e-6}),
     ("roformer", {"embedding_size": 10}),
     ("roformer", {"rotary_value": True, "hidden_act": "silu"}),
+    ("albert", {"embedding_size": 10}),
+    ("albert", {"embedding_size": 24, "hidden_act": "gelu", "layer_norm_eps": 1e-6}),
+    ("albert", {"embedding_size": 7, "num_hidden_layers": 6, "num_hidden_groups": 2, "hidden_act": "relu"}),
+    ("electra", {"embedding_size": 10, "hidden_act": "relu"}),
+    ("electra", {"embedding_size": 24, "hidden_act": "gelu_new", "layer_norm_eps": 1e-6}),
+    ("modernbert", {}),
+    (
+        "modernbert",
+        {
+            "norm_bias": True,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "classifier_bias": True,
+            "decoder_bias": False,
+            "norm_eps": 1e-3,
+        },
+    ),
+    (
+        "modernbert",
+        {
+            "classifier_activation": "relu",
+            "hidden_activation": "silu",
+            "local_attention": 3,
+            "num_hidden_layers": 5,
+            "global_attn_every_n_layers": 2,
+        },
+    ),
+    (
+        "modernbert",
+        {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 300.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 20.0},
+            }
+        },
+    ),
+    ("modernbert", {"layer_types": ["full_attention"] * 4}),
 ]
-odd = pytest.mark.parametrize(("kind", "changes"), ODD, ids=[f"{k}-{'-'.join(map(str, c.values()))}" for k, c in ODD])
+IDS = [f"{kind}-{'-'.join(f'{n}={v}' for n, v in c.items())}"[:60] for kind, c in ODD]
+odd = pytest.mark.parametrize(("kind", "changes"), ODD, ids=IDS)
 
 
 def scaled(want):
@@ -84,6 +122,41 @@ def test_next_sentence(tmp_path):
     assert peer.difference(run(ours, data), want, data["padding_mask"]) < scaled(want)
     ours.save_pretrained(tmp_path / "hf", format="hf")
     back = peer.reload(tmp_path / "hf", "BertForPreTraining")
+    assert peer.difference(peer.theirs(back, data), want, data["padding_mask"]) < scaled(want)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cls", "heads"),
+    [
+        ("albert", "AlbertForPreTraining", ("lm", "pooler", "nsp")),
+        ("electra", "ElectraForPreTraining", "discriminator"),
+    ],
+)
+def test_other_heads(kind, cls, heads, tmp_path):
+    """ALBERT's order of sentences, ELECTRA's discriminator."""
+    model = peer.make(kind, cls=cls, embedding_size=10, hidden_act="relu")
+    data = peer.data(model.config)
+    want = peer.theirs(model, data)
+    assert {"nsp_logits", "discriminator_logits"} & set(want)
+    model.save_pretrained(tmp_path / "theirs")
+    ours = Transformer.from_pretrained(tmp_path / "theirs", head=heads)
+    assert peer.difference(run(ours, data), want, data["padding_mask"]) < scaled(want)
+    ours.save_pretrained(tmp_path / "hf", format="hf")
+    back = peer.reload(tmp_path / "hf", cls)
+    assert peer.difference(peer.theirs(back, data), want, data["padding_mask"]) < scaled(want)
+
+
+def test_unshared_albert(tmp_path):
+    """Written with a group for each layer, transformers' outputs are those of the shared model."""
+    model = peer.make("albert", embedding_size=10, num_hidden_layers=4)
+    data = peer.data(model.config)
+    want = peer.theirs(model, data)
+    model.save_pretrained(tmp_path / "theirs")
+    ours = Transformer.from_pretrained(tmp_path / "theirs", head="lm", block_groups=None)
+    assert peer.difference(run(ours, data), want, data["padding_mask"]) < scaled(want)
+    ours.save_pretrained(tmp_path / "hf", format="hf")
+    back = peer.reload(tmp_path / "hf", "AlbertForMaskedLM")
+    assert back.config.num_hidden_groups == 4
     assert peer.difference(peer.theirs(back, data), want, data["padding_mask"]) < scaled(want)
 
 

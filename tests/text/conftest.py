@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.text.spiece import write
+from tests.text.spiece_families import FILES, FIRST, family_bytes
+
+from kexue.text import Tokenizer
 
 settings.register_profile("kexue", deadline=None)
 settings.load_profile("kexue")
@@ -37,3 +41,14 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets at {folder}; set KEXUE_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("families")
+    return {family: write(root / family, FILES.get(family, "spiece.model"), family_bytes(family)) for family in FIRST}
+
+
+@pytest.fixture(scope="session")
+def tokenizers_of(family_folders):
+    return {family: Tokenizer.from_pretrained(folder, family=family) for family, folder in family_folders.items()}

@@ -233,6 +233,9 @@ def test_hook_errors(vocabulary, monkeypatch):
 # ---------------------------------------------------------------- files
 
 
+BROKEN_MERGES = '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"]}}'
+
+
 def write(path, tokens, end="\n"):
     path.write_bytes("".join(t + end for t in tokens).encode())
     return path
@@ -275,6 +278,7 @@ def test_broken_vocabulary(tmp_path, content, words):
         ({"tokenizer.json": '{"a":' * 99999}, "tokenizer.json"),
         ({"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n", "tokenizer_config.json": "{,"}, "tokenizer_config.json:1"),
         ({"vocab.json": "{}"}, "both"),
+        ({"tokenizer.json": BROKEN_MERGES}, "not a tokenizer"),
         ({"vocab.json": '{"a": "b"}', "merges.txt": ""}, "integer"),
         ({"vocab.json": '{"<s>": 0, "</s>": 1, "<unk>": 1}', "merges.txt": ""}, "share"),
         ({"vocab.json": '{"<s>": 0, "</s>": 1}', "merges.txt": ""}, "lacks <unk>"),

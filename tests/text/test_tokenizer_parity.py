@@ -172,3 +172,61 @@ def test_words_first_equals_roformer(vocabulary, tmp_path):
             [vocabulary.index(word)] if word in vocabulary else theirs(word, add_special_tokens=False)["input_ids"]
         )
     assert ours.encode(text).token_ids.tolist() == [*expected, 3]
+
+
+@pytest.mark.parametrize("family", ["electra", "nezha", "albert"])
+def test_word_piece_of_other_families(vocabulary, tmp_path, family):
+    """ELECTRA, NEZHA and the Chinese ALBERT come with BERT's vocab.txt; their family changes nothing."""
+    (tmp_path / "vocab.txt").write_bytes("".join(token + "\n" for token in vocabulary).encode())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    theirs = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
+    if family == "electra":
+        theirs = transformers.ElectraTokenizer(str(tmp_path / "vocab.txt"))
+    assert_equal(Tokenizer.from_pretrained(tmp_path), theirs, HARD_TEXTS)
+
+
+@pytest.mark.parametrize("family", ["modernbert", "llama"])
+def test_tokenizer_json_with_bytes(tmp_path, family):
+    """ModernBERT (``[CLS] A [SEP]``) and LLaMA 3 (``<|begin_of_text|> A``): byte-level BPE that lives in one file."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    modern = family == "modernbert"
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if modern else ["<|begin_of_text|>", "<|end_of_text|>"]
+    rust = tokenizers.Tokenizer(models.BPE())
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=450, special_tokens=names, initial_alphabet=alphabet)
+    rust.train_from_iterator(HARD_TEXTS * 3, trainer)
+    if modern:
+        rust.normalizer = normalizers.NFC()
+        rust.post_processor = processors.TemplateProcessing(
+            single="[CLS]:0 $A:0 [SEP]:0",
+            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+        )
+        roles = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    else:
+        begin = names[0]
+        template = processors.TemplateProcessing(
+            single=f"{begin}:0 $A:0", pair=f"{begin}:0 $A:0 {begin}:1 $B:1", special_tokens=[(begin, 0)]
+        )
+        rust.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), template])
+        roles = {"bos": names[0], "eos": names[1]}
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=rust, **{f"{role}_token": token for role, token in roles.items()}
+    )
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    ours = Tokenizer.from_pretrained(tmp_path)
+    assert ours.specials == roles
+    for text in HARD_TEXTS:
+        for pair in (None, "other 世界"):
+            a, b = ours.encode(text, pair), theirs(text, pair, return_token_type_ids=True)
+            assert a.token_ids.tolist() == b["input_ids"]
+            assert a.segment_ids.tolist() == b["token_type_ids"]
+        if not modern:
+            assert ours.decode(ours.encode(text).token_ids) == text
+    ours.save(tmp_path / "saved")
+    assert Tokenizer.from_pretrained(tmp_path / "saved").encode("今 x", "y").tokens == ours.encode("今 x", "y").tokens

@@ -4,7 +4,7 @@ A block is the length of the result (base-128), then elements: literals, and cop
 Index blocks are small, so plain Python is fast enough.
 """
 
-from kexue.checkpoints.protobuf import WireError, read_varint
+from kexue._protobuf import WireError, read_varint
 
 __all__ = ["decompress"]
 

@@ -12,9 +12,9 @@ holds where metaindex and index are, and a magic number.
 
 from collections.abc import Iterable, Iterator
 
+from kexue._protobuf import WireError, read_varint, varint
 from kexue.checkpoints import snappy
 from kexue.checkpoints.crc32c import crc32c, mask
-from kexue.checkpoints.protobuf import WireError, read_varint, varint
 
 __all__ = ["MAGIC", "build_table", "read_table"]
 

@@ -16,10 +16,10 @@ from typing import cast
 
 import numpy as np
 
+from kexue._protobuf import WireError, read_varint
 from kexue.checkpoints.base import Checkpoint, TensorSpec
 from kexue.checkpoints.crc32c import crc32c, extend, mask
 from kexue.checkpoints.dtypes import OPAQUE, STRING, array_from_bytes, count, is_numeric
-from kexue.checkpoints.protobuf import WireError, read_varint
 from kexue.checkpoints.randomaccess import RandomAccessFile
 from kexue.checkpoints.sstable import read_table
 from kexue.checkpoints.tf_index import Entry, Extent, dtype_of, parse_entry, parse_header, slice_key

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 
+from kexue._protobuf import WireError, as_signed, fields, put_bytes, put_fixed32, put_varint
 from kexue.checkpoints.dtypes import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, OPAQUE, STRING
-from kexue.checkpoints.protobuf import WireError, as_signed, fields, put_bytes, put_fixed32, put_varint
 
 __all__ = [
     "Entry",

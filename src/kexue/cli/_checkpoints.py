@@ -9,11 +9,15 @@ from kexue.errors import DataError
 from kexue.models import families
 from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family
+from kexue.nn import masks
 
 __all__ = ["configuration", "heads_in", "parts_of", "tokenizer_in"]
 
 _OWN_HEADS = {"lm": "lm_head.", "pooler": "pooler.", "nsp": "nsp_head.", "discriminator": "discriminator_head."}
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model"),
+)
 
 
 def configuration(data: Any, names: Iterable[str], family: str | None) -> tuple[TransformerConfig, Family, bool]:
@@ -80,7 +84,7 @@ def heads_in(config: TransformerConfig, family: Family, names: Iterable[str], la
 
 def _free_head(config: TransformerConfig) -> bool:
     """A language model whose logits need the token table and no other weight (GPT): no tensor tells of its head."""
-    language = config.mask == "causal" or config.decoder_layers is not None
+    language = masks.get(config.mask).lowering().causal or config.decoder_layers is not None
     return language and config.tie_embeddings and not config.lm_transform and not config.lm_bias
 
 

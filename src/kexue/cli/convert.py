@@ -34,7 +34,7 @@ def convert(
         Target, typer.Option(help="hf: for transformers; tf: Google's layout; kexue: config.json + model.safetensors.")
     ],
     family: Annotated[
-        str | None, typer.Option(help="bert, roberta, roformer or roformer_v2, where the checkpoint does not say.")
+        str | None, typer.Option(help="Such as bert, roformer or gpt2, where the checkpoint does not say.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
 ) -> None:

@@ -264,11 +264,13 @@ class _Reader:
     ) -> dict[str, np.ndarray]:
         """Arrays by our names from those by the names of the stored blocks."""
         out = {}
-        for name, (first, *others) in sources.items():
-            if first not in arrays:
+        for name, names in sources.items():
+            present = [source for source in names if source in arrays]
+            if not present:
                 continue
-            for other in others:
-                if not np.array_equal(arrays[first], arrays.get(other)):
+            first = present[0]
+            for other in present[1:]:
+                if not np.array_equal(arrays[first], arrays[other]):
                     raise CheckpointError(
                         f"{self.checkpoint.path}: {first} and {other} differ, so that one block cannot stand for both. "
                         f"Load it with block_groups={self.regroup.stored.block_groups}."

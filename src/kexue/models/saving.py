@@ -43,7 +43,8 @@ def save(model: Transformer, path: str | os.PathLike[str], format: str = "kexue"
     folder = Path(path)
     if format == "kexue":
         config: dict[str, Any] = {"format": "kexue", "version": 1, "transformer": model.config.to_dict()}
-        config["transformer"]["mask"] = masks.to_config(model.mask)
+        if masks.get(model.config.mask) != model.mask:
+            config["transformer"]["mask"] = masks.to_config(model.mask)
     elif format in ("hf", "tf"):
         family = families.get(model.config.family)
         if format == "tf" and not family.has_layout("tf"):

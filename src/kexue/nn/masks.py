@@ -85,6 +85,10 @@ class Mask:
         """The cheapest exact description for a fused kernel."""
         return Lowering(dense=True)
 
+    def conjuncts(self) -> "tuple[Mask, Mask] | None":
+        """The two rules that this one is the ``&`` of, or None."""
+        return None
+
     def dense(
         self,
         length: int | None = None,
@@ -287,6 +291,9 @@ class _Combined(Mask):
             left, right = (_nearest(x, y) for x, y in zip(a.window, b.window, strict=True))
             return Window(left, right).lowering()
         return Lowering(dense=True)
+
+    def conjuncts(self) -> tuple[Mask, Mask] | None:
+        return (self.left, self.right) if self.kind == "and" else None
 
     def get_config(self) -> dict[str, Any]:
         return {"kind": self.kind, "left": to_config(self.left), "right": to_config(self.right)}

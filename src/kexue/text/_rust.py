@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,26 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from kexue.errors import DataError
 from kexue.text.encoding import Template
 
-__all__ = ["Special", "bpe", "load_json_tokenizer", "looks_cased", "read_vocabulary", "word_piece"]
+__all__ = [
+    "Added",
+    "Special",
+    "add_at_ids",
+    "find_specials",
+    "load_json_tokenizer",
+    "looks_cased",
+    "named_specials",
+    "read_vocabulary",
+    "word_piece",
+]
 
 BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA_SPECIALS = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+ROBERTA_SPECIALS |= {"bos": "<s>", "eos": "</s>"}
+_XLNET_SPECIALS = {"cls": "<cls>", "sep": "<sep>"}
+ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 Special = dict[str, str]
+Added = Mapping[str, tuple[int, tokenizers.AddedToken]]
+"""Tokens beyond the model's own vocabulary with their ids, in order of the ids."""
 
 _BRACKETED = re.compile(r"\[[^\[\]]+\]|<[^<>]+>")
 
@@ -117,42 +132,20 @@ def bert_processor(ids: Mapping[str, int], specials: Special) -> Any:
     )
 
 
-def bpe(vocab_file: Path, merges_file: Path, specials: Special, add_prefix_space: bool) -> tokenizers.Tokenizer:
-    """Byte-level BPE, the same pipeline as ``transformers.RobertaTokenizer``."""
-    ids = read_json(vocab_file)
-    for token, index in ids.items():
-        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise DataError(f"{vocab_file}: the id of {token!r} must be a non-negative integer. Received: {index!r}")
-    if len(set(ids.values())) != len(ids):
-        raise DataError(f"{vocab_file}: two tokens share one id")
-    require_specials(ids, specials, str(vocab_file), ("unk", "cls", "sep"))
-    merges = []
-    for number, line in enumerate(read_text(merges_file).split("\n"), 1):
-        parts = line.rstrip("\r").split(" ")
-        if parts == [""] or (number == 1 and line.startswith("#version")):
+def add_at_ids(rust: tokenizers.Tokenizer, added: Added, name: str) -> None:
+    """Add tokens whose ids are known beforehand.
+
+    Raises:
+        DataError: a token would get another id.
+    """
+    for token, (index, settings) in added.items():
+        rust.add_tokens([settings])
+        if rust.token_to_id(token) == index:
             continue
-        if len(parts) != 2 or not all(parts):
-            raise DataError(f"{merges_file}:{number}: a merge is two tokens and one space. Received: {line!r}")
-        merges.append((parts[0], parts[1]))
-    try:
-        rust = tokenizers.Tokenizer(
-            models.BPE(ids, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
+        raise DataError(
+            f"{name}: the configuration beside it gives the added token {token!r} the id {index}, "
+            f"but its place is {rust.token_to_id(token)}. Are these files of one model?"
         )
-    except Exception as error:  # the Rust library raises bare Exception
-        raise DataError(f"{merges_file}: does not fit {vocab_file.name} ({error})") from None
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    rust.decoder = decoders.ByteLevel()
-    rust.add_special_tokens(
-        [
-            tokenizers.AddedToken(token, special=True, lstrip=role == "mask")
-            for role, token in specials.items()
-            if token in ids
-        ]
-    )
-    rust.post_processor = processors.RobertaProcessing(
-        (specials["sep"], ids[specials["sep"]]), (specials["cls"], ids[specials["cls"]]), True, add_prefix_space
-    )
-    return rust
 
 
 def load_json_tokenizer(path: Path) -> tokenizers.Tokenizer:
@@ -161,7 +154,9 @@ def load_json_tokenizer(path: Path) -> tokenizers.Tokenizer:
     read_json(path)
     try:
         rust = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the Rust library raises bare Exception
+    except BaseException as error:  # the Rust library raises bare Exception, or panics, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise DataError(f"{path}: not a tokenizer of the tokenizers library ({error})") from None
     rust.no_truncation()
     rust.no_padding()
@@ -170,22 +165,40 @@ def load_json_tokenizer(path: Path) -> tokenizers.Tokenizer:
     return rust
 
 
-def find_specials(ids: Mapping[str, int], *settings: Mapping[str, Any]) -> Special:
-    """The special tokens: as the settings name them, else the usual names of BERT and RoBERTa that exist."""
+def named_specials(*settings: Mapping[str, Any]) -> Special:
+    """The special tokens by role as the settings name them, the first setting that names one wins."""
     found: Special = {}
-    for role in BERT_SPECIALS:
+    for role in ROLES:
         for setting in settings:
             value = setting.get(f"{role}_token")
-            if isinstance(value, dict):
-                value = value.get("content")
-            if isinstance(value, str) and value in ids:
-                found[role] = value
+            value = value.get("content") if isinstance(value, dict) else value
+            if isinstance(value, str):
+                found.setdefault(role, value)
+    return found
+
+
+def find_specials(
+    ids: Mapping[str, int],
+    named: Mapping[str, str],
+    family: Mapping[str, str] | None = None,
+    absent: Collection[str] = (),
+) -> Special:
+    """The special tokens that exist: as they are named, else by the names of the family, else by the usual names.
+
+    Roles in ``absent`` are not guessed.
+    """
+    xlnet = {"<cls>", "<sep>"} <= ids.keys()
+    usual = (_XLNET_SPECIALS, ROBERTA_SPECIALS) if xlnet else (BERT_SPECIALS, ROBERTA_SPECIALS)
+    found: Special = {}
+    for role in ROLES:
+        for names in (named, *(usual if family is None else (family,))):
+            if names is not named and role in absent:
+                continue
+            if names is ROBERTA_SPECIALS and role in ("bos", "eos") and "[CLS]" in ids:
+                continue  # a BERT vocabulary with <s> among its words
+            if names.get(role) in ids:
+                found[role] = names[role]
                 break
-        else:
-            for names in (BERT_SPECIALS, ROBERTA_SPECIALS):
-                if names[role] in ids:
-                    found[role] = names[role]
-                    break
     return found
 
 

@@ -1,7 +1,7 @@
-"""Tokenizers: WordPiece (BERT, RoFormer) and byte-level BPE (RoBERTa) over the Rust ``tokenizers`` library.
+"""Tokenizers: WordPiece (BERT), byte-level BPE (GPT-2) and SentencePiece (T5) over the Rust ``tokenizers`` library.
 
 Notable choices:
-- ids equal those of ``transformers`` for the same files;
+- ids equal those of ``transformers`` for the same files, and those of SentencePiece for its models;
 - offsets always refer to the original Python string;
 - truncation and special tokens are applied here from a template read off the Rust post-processor, so that a
   vocabulary file and a ``tokenizer.json`` take the same road;
@@ -21,6 +21,9 @@ from kexue.errors import ConfigError, DataError
 from kexue.files import atomic_write
 from kexue.text import _rust
 from kexue.text._files import build_word_piece, file_contents, load_pretrained
+from kexue.text._lookup import Lookup
+from kexue.text._offsets import exact_offsets, without_surrogates
+from kexue.text._unigram import guard
 from kexue.text._words import Words, resolve_hook
 from kexue.text.characters import join_tokens
 from kexue.text.encoding import Encoding, Piece, Truncation, assemble, truncated_lengths
@@ -30,14 +33,14 @@ __all__ = ["Tokenizer"]
 Text = str | tuple[str, str]
 
 
-class Tokenizer:
+class Tokenizer(Lookup):
     """Text to token ids and back.
 
     Make one with `from_pretrained` or `from_vocab`; the constructor takes a ready Rust tokenizer.
 
     Args:
         rust: a ``tokenizers.Tokenizer``.
-        specials: names of the special tokens, roles ``pad, unk, cls, sep, mask``.
+        specials: names of the special tokens, roles ``pad, unk, cls, sep, mask, bos, eos``.
         pre_tokenize: callable ``text -> list of words`` or ``"jieba"``. A word that the vocabulary has (after
             lower-casing) becomes one token, any other word goes through WordPiece. The words must spell the text;
             only white space may be left out. The callable is not saved.
@@ -60,8 +63,10 @@ class Tokenizer:
     ) -> None:
         self._rust = rust
         self._rust.encode_special_tokens = not specials_in_text
+        if not specials_in_text:
+            guard(rust)
         ids = rust.get_vocab(with_added_tokens=True)
-        self._specials = _rust.find_specials(ids) if specials is None else dict(specials)
+        self._specials = _rust.find_specials(ids, {}) if specials is None else dict(specials)
         self._specials_in_text = specials_in_text
         self._ids = ids
         size = max(ids.values(), default=-1) + 1
@@ -87,17 +92,27 @@ class Tokenizer:
         cls,
         path: str | os.PathLike[str],
         *,
+        family: str | None = None,
+        specials: dict[str, str] | None = None,
         lowercase: bool | None = None,
         pre_tokenize: Callable[[str], Sequence[str]] | str | None = None,
         specials_in_text: bool | None = None,
     ) -> "Tokenizer":
         """Read the tokenizer of a checkpoint.
 
-        Looks for ``tokenizer.json``, else ``vocab.txt`` (WordPiece), else ``vocab.json`` with ``merges.txt``
-        (byte-level BPE). ``tokenizer_config.json`` and ``special_tokens_map.json`` beside it are honoured.
+        Looks for ``tokenizer.json``, else ``vocab.txt`` (WordPiece), else a SentencePiece model (``spiece.model``,
+        ``spm.model``, ``tokenizer.model``, ``sentencepiece.bpe.model``; neither the package sentencepiece nor
+        protobuf is needed), else ``vocab.json`` with ``merges.txt`` (BPE). ``tokenizer_config.json``,
+        ``special_tokens_map.json`` and ``added_tokens.json`` beside it are honoured.
 
         Args:
             path: the folder, or one of these files.
+            family: for SentencePiece and ``vocab.json``: whose special tokens to use and where to put them:
+                ``albert, t5, mt5, xlnet, deberta-v2, llama, xlm-roberta, plain`` (none), and ``roberta, gpt2,
+                openai-gpt, qwen2``. Default: by ``tokenizer_class`` of ``tokenizer_config.json``, else ``model_type``
+                of ``config.json``, else (``vocab.json`` only) by the vocabulary.
+            specials: names of special tokens by role, where they differ from what the files say: GPT-2 has no padding
+                token, ``{"pad": "<|endoftext|>"}`` gives it one.
             lowercase: default: ``do_lower_case`` of ``tokenizer_config.json``; without it what ``tokenizer.json``
                 says; for a bare ``vocab.txt`` False if any token that is not bracketed like ``[CLS]`` has an
                 upper-case ASCII letter, else True. Accents are stripped exactly when lower-casing, unless
@@ -107,8 +122,10 @@ class Tokenizer:
 
         Raises:
             DataError: no tokenizer file, a broken one, or special tokens missing.
+            ConfigError: an unknown family or role, no family for a SentencePiece model, or lower-casing where the
+                family has none.
         """
-        rust, specials, saved = load_pretrained(Path(path), lowercase)
+        rust, specials, saved = load_pretrained(Path(path), lowercase=lowercase, family=family, specials=specials)
         specials_in_text = saved if specials_in_text is None else specials_in_text
         return cls(rust, specials=specials, pre_tokenize=pre_tokenize, specials_in_text=specials_in_text)
 
@@ -231,15 +248,16 @@ class Tokenizer:
     def plain_pieces(self, texts: list[str]) -> list[Piece]:
         """Tokens of texts without special tokens and without the ``pre_tokenize`` hook."""
         pieces = []
-        encoded = self._rust.encode_batch([_without_surrogates(text) for text in texts], add_special_tokens=False)
+        encoded = self._rust.encode_batch([without_surrogates(text) for text in texts], add_special_tokens=False)
         for text, item in zip(texts, encoded, strict=True):
             ids, offsets = item.ids, item.offsets
+            tokens = [self._tokens[i] for i in ids]
             if not self._is_word_piece:
-                offsets = [_trimmed(text, start, end) for start, end in offsets]
-            pieces.append(Piece(text, ids, offsets, [self._tokens[i] for i in ids], (0, len(text))))
+                offsets = exact_offsets(text, tokens, offsets)
+            pieces.append(Piece(text, ids, offsets, tokens, (0, len(text))))
         return pieces
 
-    # ---------------------------------------------------------------- decoding and look-up
+    # ---------------------------------------------------------------- decoding
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of token ids: ``##`` pieces joined, no spaces within Chinese, usual spacing of punctuation.
@@ -255,117 +273,6 @@ class Tokenizer:
             hidden = set(self._specials.values()) - {self._specials.get("unk")}
             tokens = [token for token in tokens if token not in hidden]
         return join_tokens(tokens, set(self._specials.values()))
-
-    def token_to_id(self, token: str) -> int | None:
-        """Id of a token, None if the vocabulary lacks it."""
-        return self._ids.get(token)
-
-    def id_to_token(self, index: int) -> str:
-        """Token of an id.
-
-        Raises:
-            DataError: the id is outside the vocabulary.
-        """
-        if not 0 <= index < len(self._tokens):
-            raise DataError(f"token ids lie in [0, {len(self._tokens)}). Received: {index}")
-        return self._tokens[index]
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """All tokens in the order of their ids."""
-        return list(self._tokens)
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of ids, added tokens included."""
-        return len(self._tokens)
-
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-    def _special_id(self, role: str) -> int | None:
-        token = self._specials.get(role)
-        return None if token is None else self._ids.get(token)
-
-    @property
-    def pad_id(self) -> int:
-        """Id of the padding token; 0 where the vocabulary has none."""
-        return self._special_id("pad") or 0
-
-    @property
-    def unk_id(self) -> int | None:
-        """Id of the token for unknown words."""
-        return self._special_id("unk")
-
-    @property
-    def cls_id(self) -> int | None:
-        """Id of the token that opens a text."""
-        return self._special_id("cls")
-
-    @property
-    def sep_id(self) -> int | None:
-        """Id of the token that closes a text."""
-        return self._special_id("sep")
-
-    @property
-    def mask_id(self) -> int | None:
-        """Id of the token that hides another one."""
-        return self._special_id("mask")
-
-    @property
-    def specials(self) -> dict[str, str]:
-        """Names of the special tokens by role."""
-        return dict(self._specials)
-
-    @property
-    def special_ids(self) -> list[int]:
-        """Ids of all special tokens, ascending."""
-        return sorted({self._ids[token] for token in self._specials.values() if token in self._ids})
-
-    @property
-    def is_word_piece(self) -> bool:
-        """True for WordPiece, False for byte-level BPE and others."""
-        return self._is_word_piece
-
-    @property
-    def has_words(self) -> bool:
-        """Whether a ``pre_tokenize`` hook is in place."""
-        return self._words is not None
-
-    @property
-    def splits_chinese(self) -> bool:
-        """Whether every ideograph is a word of its own."""
-        normalizer = self._rust.normalizer
-        return bool(isinstance(normalizer, normalizers.BertNormalizer) and normalizer.handle_chinese_chars)
-
-    @property
-    def lowercase(self) -> bool:
-        """Whether text is lower-cased."""
-        normalizer = self._rust.normalizer
-        return bool(isinstance(normalizer, normalizers.BertNormalizer) and normalizer.lowercase)
-
-    @property
-    def rust(self) -> tokenizers.Tokenizer:
-        """The Rust tokenizer underneath."""
-        return self._rust
-
-    def normalize(self, text: str) -> str:
-        """The text as the vocabulary sees it: lower-cased, accents stripped, as configured."""
-        text = _without_surrogates(text)
-        return text if self._rust.normalizer is None else self._rust.normalizer.normalize_str(text)
-
-    def lowered(self, word: str) -> str:
-        """`normalize` without the spaces that BERT puts around ideographs."""
-        normalizer = self._rust.normalizer
-        if not isinstance(normalizer, normalizers.BertNormalizer):
-            return self.normalize(word)
-        plain = normalizers.BertNormalizer(
-            clean_text=normalizer.clean_text,
-            handle_chinese_chars=False,
-            strip_accents=normalizer.strip_accents,
-            lowercase=normalizer.lowercase,
-        )
-        return plain.normalize_str(_without_surrogates(word))
 
     def split_specials(self, text: str) -> list[tuple[int, int, bool]]:
         """Ranges ``(start, end, is special)`` of the literal special tokens in a text and what is between them."""
@@ -427,20 +334,3 @@ class Tokenizer:
         kind = type(self._rust.model).__name__
         hook = "" if self._hook is None else f", pre_tokenize={self._hook!r}"
         return f"Tokenizer({kind}, {len(self)} tokens, lowercase={self.lowercase}{hook})"
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _without_surrogates(text: str) -> str:
-    """Lone surrogates cannot be encoded; U+FFFD takes their place one for one, so offsets stay right."""
-    return _SURROGATE.sub("\ufffd", text) if not text.isascii() else text
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """White space at the edges of a token (BPE keeps a leading space) does not belong to its range."""
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return start, end

@@ -105,7 +105,11 @@ def simplify_vocabulary(
     tokenizer = source if isinstance(source, Tokenizer) else None
     tokens = tokenizer.vocabulary if tokenizer is not None else list(source)  # type: ignore[arg-type]
     if tokenizer is not None and not tokenizer.is_word_piece:
-        raise ConfigError("only WordPiece vocabularies can be simplified: byte-level BPE needs all of its merges")
+        kind = type(tokenizer.rust.model).__name__
+        raise ConfigError(
+            f"only WordPiece vocabularies can be simplified. Received: {kind}, where every token takes part in cutting "
+            "others: BPE builds tokens from tokens, unigram weighs them against each other"
+        )
     if min_count < 1:
         raise ConfigError(f"min_count must be at least 1. Received: min_count={min_count}")
     ids = {token: index for index, token in enumerate(tokens)}
@@ -206,7 +210,7 @@ def extend_vocabulary(
 def _usual_specials(ids: Mapping[str, int]) -> dict[str, str]:
     from kexue.text._rust import find_specials
 
-    return find_specials(ids)
+    return find_specials(ids, {})
 
 
 def _count(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:

@@ -47,11 +47,11 @@ def _from_official(data: Mapping[str, Any]) -> TransformerConfig:
         raise ConfigError(
             f"expected inner_group_num=1 (as all published ALBERT have). Received: {data['inner_group_num']}"
         )
-    data = {"embedding_size": 128, "hidden_act": "gelu_new"} | dict(data)  # gelu of Google's code is the tanh form
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        data.setdefault(name, 0.0)
+    defaults: dict[str, Any] = {"embedding_size": 128, "hidden_act": "gelu_new"}
+    defaults |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    data = defaults | dict(data)
     if "model_type" not in data and data["hidden_act"] == "gelu":
-        data["hidden_act"] = "gelu_new"
+        data["hidden_act"] = "gelu_new"  # Google's ALBERT knows the tanh form only, and calls it gelu
     return TransformerConfig(
         family="albert",
         position="learned",

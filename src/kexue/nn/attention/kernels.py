@@ -5,6 +5,7 @@ float32 and give zeros for a query that sees no key.
 
 - JAX on an accelerator: ``jax.nn.dot_product_attention`` (cuDNN on a GPU where it can).
 - PyTorch: ``scaled_dot_product_attention``, with its own dropout.
+- JAX on a CPU, from 1,024 keys on: a piece of the queries at a time, so that the scores are never there as a whole.
 - Otherwise, and where a fused kernel cannot do what is asked: matrix products around an explicit softmax.
 """
 
@@ -16,7 +17,7 @@ from keras import ops
 
 from kexue.nn.dropout import drop
 
-__all__ = ["attend", "explicit_attention"]
+__all__ = ["attend", "explicit_attention", "repeat_heads"]
 
 # Added where a key is hidden: far below any score, finite so that sums and gradients stay finite.
 HIDDEN = -1e30
@@ -38,8 +39,8 @@ def attend(
 
     Args:
         q: ``(batch, length_q, heads, key_size)``.
-        k: ``(batch, length_k, heads, key_size)``.
-        v: ``(batch, length_k, heads, value_size)``.
+        k: ``(batch, length_k, heads or a divisor of it, key_size)``; several queries share a head of keys then.
+        v: ``(batch, length_k, likewise, value_size)``.
         scale: factor of the scores.
         mask: boolean, broadcastable to ``(batch, heads, length_q, length_k)``, True = may see.
         bias: float, likewise; added to the scaled scores.
@@ -60,6 +61,8 @@ def attend(
 
         if kernels_jax.prefers_fused():
             return kernels_jax.fused_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal)
+        if kernels_jax.prefers_chunks(q, k):
+            return kernels_jax.chunked_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal)
     return explicit_attention(q, k, v, scale=scale, mask=mask, bias=bias, causal=causal, dropout=dropout, seed=seed)
 
 
@@ -90,6 +93,7 @@ def explicit_attention(
         add_values: probabilities to an addition to the output.
         see: called with the scores (before mixing and masking) and the probabilities (after mixing, before dropout).
     """
+    k = repeat_heads(k, q.shape[2])
     scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", q * ops.cast(scale, q.dtype), k), "float32")
     if bias is not None:
         scores = scores + ops.cast(bias, "float32")
@@ -109,11 +113,17 @@ def explicit_attention(
         probabilities = mix_probabilities(probabilities)
     if see is not None:
         see(plain, probabilities)
+    v = repeat_heads(v, probabilities.shape[1])
     if dropout > 0:
         probabilities = drop(probabilities, dropout, seed)
     out = ops.einsum("bhqk,bkhd->bqhd", ops.cast(probabilities, v.dtype), v)
     more = None if add_values is None else add_values(probabilities)
     return out if more is None else out + ops.cast(more, out.dtype)
+
+
+def repeat_heads(x: Any, heads: int) -> Any:
+    """``(batch, length, divisor of heads, size)`` to ``heads`` heads: neighbours share one."""
+    return x if x.shape[2] == heads else ops.repeat(x, heads // x.shape[2], axis=2)
 
 
 def with_causal(mask: Any, query_length: Any, key_length: Any) -> Any:

@@ -35,7 +35,16 @@ def fused_attention(
             mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
             causal = False
         mask = bias if mask is None else torch.where(mask, bias, torch.finfo(q.dtype).min / 2)
-    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
+    out = scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=causal,
+        scale=scale,
+        enable_gqa=k.shape[1] != q.shape[1],
+    )
     if visible is not None:
         out = torch.where(visible, out, torch.zeros((), dtype=out.dtype, device=out.device))
     return out.transpose(1, 2)

@@ -8,7 +8,8 @@ from keras import ops
 from kexue.errors import ConfigError
 from kexue.nn import initializers, taps
 from kexue.nn.attention import scales
-from kexue.nn.attention.kernels import attend, explicit_attention
+from kexue.nn.attention.kernels import attend, explicit_attention, repeat_heads
+from kexue.nn.attention.projections import rows, split_heads
 from kexue.nn.norms import RMSNorm
 from kexue.nn.positions.base import PositionEncoding
 
@@ -179,33 +180,29 @@ class MultiHeadAttention(keras.layers.Layer):
             first, last = (0, q) if part == "query" else (0, k)
         else:
             kernel, bias = self.qkv_kernel, self.qkv_bias
-        return self._split(_rows(x, kernel[:, first:last], None if bias is None else bias[first:last]), self.key_size)
-
-    def _split(self, x: Any, size: int) -> Any:
-        shape = ops.shape(x)
-        return ops.reshape(x, (shape[0], shape[1], x.shape[-1] // size, size))
+        return split_heads(rows(x, kernel[:, first:last], None if bias is None else bias[first:last]), self.key_size)
 
     def _queries_keys_values(self, x: Any, context: Any, queries: Any) -> tuple[Any, Any, Any]:
         q_size, k_size, _ = self.sizes
         if self.cross:
             if context is None:
                 raise ConfigError("attention built with cross=True needs a context.")
-            q = _rows(x, self.query_kernel, self.query_bias)
-            fused = _rows(ops.cast(context, self.compute_dtype), self.key_value_kernel, self.key_value_bias)
+            q = rows(x, self.query_kernel, self.query_bias)
+            fused = rows(ops.cast(context, self.compute_dtype), self.key_value_kernel, self.key_value_bias)
             k, v = ops.split(fused, [k_size], axis=-1)
         elif queries is not None:
             bias = self.qkv_bias
-            q = _rows(
+            q = rows(
                 ops.cast(queries, self.compute_dtype),
                 self.qkv_kernel[:, :q_size],
                 None if bias is None else bias[:q_size],
             )
-            fused = _rows(x, self.qkv_kernel[:, q_size:], None if bias is None else bias[q_size:])
+            fused = rows(x, self.qkv_kernel[:, q_size:], None if bias is None else bias[q_size:])
             k, v = ops.split(fused, [k_size], axis=-1)
         else:
-            fused = _rows(x, self.qkv_kernel, self.qkv_bias)  # (B, L, H (2 K + V))
+            fused = rows(x, self.qkv_kernel, self.qkv_bias)  # (B, L, H (2 K + V))
             q, k, v = ops.split(fused, [q_size, q_size + k_size], axis=-1)
-        q, k, v = self._split(q, self.key_size), self._split(k, self.key_size), self._split(v, self.value_size)
+        q, k, v = split_heads(q, self.key_size), split_heads(k, self.key_size), split_heads(v, self.value_size)
         if self.query_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)  # type: ignore[misc]
         return q, k, v
@@ -231,11 +228,9 @@ class MultiHeadAttention(keras.layers.Layer):
         if positions is not None:
             q, k = positions.rotate(q, k, tables)
             v = positions.rotate_values(v, tables)
-        if self.key_heads != self.query_heads:
-            k = ops.repeat(k, self.query_heads // self.key_heads, axis=2)
-        if self.value_heads != self.heads:
-            v = ops.repeat(v, self.heads // self.value_heads, axis=2)
         if positions is not None:
+            if positions.acts_on_scores:
+                k, v = repeat_heads(k, self.query_heads), repeat_heads(v, self.heads)
             whole = scale if row is None else scale * row
             bias = positions.scores(q, k, tables, scale=whole, layer=self)
             if type(positions).values is not PositionEncoding.values:
@@ -274,7 +269,7 @@ class MultiHeadAttention(keras.layers.Layer):
         else:
             out = attend(q, k, v, **arguments)  # (B, L, H, V)
         shape = ops.shape(out)
-        out = _rows(
+        out = rows(
             ops.reshape(out, (shape[0], shape[1], self.heads * self.value_size)), self.output_kernel, self.output_bias
         )
         return (out, scores) if self.residual_scores else out
@@ -316,14 +311,6 @@ class MultiHeadAttention(keras.layers.Layer):
         if isinstance(positions, dict):
             config = config | {"positions": keras.saving.deserialize_keras_object(positions)}
         return cls(**config)
-
-
-def _rows(x: Any, kernel: Any, bias: Any) -> Any:
-    """``x kernel + bias``, tokens as rows of one matrix: XLA makes better gradients of two-dimensional products."""
-    shape = ops.shape(x)
-    out = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), ops.cast(kernel, x.dtype))
-    out = out if bias is None else out + ops.cast(bias, x.dtype)
-    return ops.reshape(out, (shape[0], shape[1], kernel.shape[-1]))
 
 
 def _mix(x: Any, mix: Any) -> Any:

@@ -12,6 +12,7 @@ __all__ = ["KINDS", "check", "find", "make"]
 # Read when asked for, so that a model loads the attention it has and no other.
 KINDS: dict[str, str] = {
     "gau": "gau.GatedAttentionUnit",
+    "linear": "linear.LinearAttention",
     "softmax": "multihead.MultiHeadAttention",
 }
 

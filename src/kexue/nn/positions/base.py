@@ -75,6 +75,11 @@ class PositionEncoding(keras.layers.Layer):
     def check_mask(self, mask: Any) -> None:
         """Raise `ConfigError` where ``mask``, a `kexue.nn.masks.Mask`, cannot be kept; called as a model is built."""
 
+    @property
+    def acts_on_scores(self) -> bool:
+        """`scores` or `values` do something: the encoding needs scores for each pair of a query and a key."""
+        return any(getattr(type(self), hook) is not getattr(PositionEncoding, hook) for hook in ("scores", "values"))
+
     def embed(self, x: Any, position_ids: Any, **facts: Any) -> Any:
         """Change the embeddings ``x`` (batch, length, size) before the first block.
 
@@ -134,6 +139,9 @@ class PositionEncoding(keras.layers.Layer):
     def build(self, x_shape: Any = None, *_: Any, **__: Any) -> None:
         """Make the weights that all blocks share; ``x_shape`` is None for an encoding inside attention only."""
         self.built = True
+
+    def get_build_config(self) -> None:
+        """Nothing: who owns the encoding builds it, and a serialized one stays the same through round trips."""
 
     def call(self, x: Any, position_ids: Any, **facts: Any) -> Any:
         return self.embed(x, position_ids, **facts)

@@ -1,4 +1,4 @@
-"""The little of the protocol buffer wire format that checkpoint indices need: fields in, fields out."""
+"""The little of the protocol buffer wire format that checkpoint indices and SentencePiece models need."""
 
 from collections.abc import Iterator
 
@@ -13,6 +13,8 @@ class WireError(Exception):
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """Read a base-128 number of at most 64 bits; returns it and the position behind it."""
+    if at < len(data) and data[at] < 0x80:  # one byte, the usual case
+        return data[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

@@ -1,0 +1,250 @@
+"""Models with a decoder: what sees what, padding, packing, empty sources, precision, saving, errors."""
+
+import keras
+import numpy as np
+import pytest
+from tests.models.tiny import ENCODER_DECODERS, T5, batch, build, config, numpy, run, shared
+
+from kexue.errors import ConfigError
+from kexue.models import Transformer, TransformerConfig
+from kexue.models.weights import named_weights
+from kexue.nn.masks import Causal
+
+each = pytest.mark.parametrize("name", [*ENCODER_DECODERS, "rotary", "learned"])
+TIGHT = {"rtol": 1e-4, "atol": 2e-5}
+# Decoders that no family has: other parts of the library under the same blocks.
+OTHERS = {
+    "rotary": {"position": "rotary", "decoder_layers": 2, "embedding_size": 8, "condition_size": 3},
+    "learned": {
+        "position": "learned", "decoder_layers": 1, "norm_order": "feedforward", "key_heads": 1,
+        "attention_options": {"scale": "log_n"},
+    },
+}  # fmt: skip
+
+
+def model_of(name, head="lm", **changes):
+    if name in OTHERS:
+        return build("bert", head, **OTHERS[name] | changes)
+    return build(name, head, **changes) if changes else shared(name, head)
+
+
+@each
+def test_reach(name):
+    """A target token changes the outputs from its place on, exactly none before; a source token changes them all."""
+    model = model_of(name)
+    data = {n: np.repeat(v[:1], 8, axis=0) for n, v in batch(model).items()}
+    before, after = run(model, data), None
+    targets = data["decoder_token_ids"].shape[1]
+    changed = {n: v.copy() for n, v in data.items()}
+    for k in range(targets):
+        changed["decoder_token_ids"][k, k] = (data["decoder_token_ids"][k, k] - 3 + 11) % 28 + 3
+    after = run(model, changed)
+    np.testing.assert_array_equal(after["encoder_output"], before["encoder_output"])
+    for k in range(targets):
+        moved = np.abs(after["logits"][k] - before["logits"][k]).max(-1)
+        assert (moved[:k] == 0).all()
+        assert (moved[k:] > 0).all()
+    changed = {n: v.copy() for n, v in data.items()}
+    for k in range(data["token_ids"].shape[1]):
+        changed["token_ids"][k, k] = (data["token_ids"][k, k] - 3 + 11) % 28 + 3
+    after = run(model, changed)
+    for k in range(data["token_ids"].shape[1]):
+        assert (np.abs(after["logits"][k] - before["logits"][k]).max(-1) > 0).all()
+
+
+@each
+def test_padding_does_not_matter(name):
+    """Neither its content nor its length, on both sides."""
+    model = model_of(name)
+    data = batch(model)
+    data["padding_mask"][:, 5:] = False
+    data["decoder_padding_mask"][:, 4:] = False
+    first = run(model, data)
+    other = dict(data)
+    for side in ("", "decoder_"):
+        keep = data[f"{side}padding_mask"]
+        other[f"{side}token_ids"] = np.where(keep, data[f"{side}token_ids"], 7).astype("int32")
+    keep = data["decoder_padding_mask"]
+    np.testing.assert_array_equal(run(model, other)["logits"][keep], first["logits"][keep])
+    short = {n: v if n == "condition" else v[:, : 4 if n.startswith("decoder") else 5] for n, v in data.items()}
+    got = run(model, short)
+    np.testing.assert_allclose(got["logits"], first["logits"][:, :4], **TIGHT)
+    np.testing.assert_allclose(got["encoder_output"], first["encoder_output"][:, :5], **TIGHT)
+    # Without the source's mask its padding is read.
+    del other["padding_mask"]
+    assert np.abs(run(model, other)["logits"] - first["logits"])[keep].max() > 1e-3
+
+
+@each
+def test_packed_equals_padded(name):
+    """Pairs packed into a row: each target sees its own source."""
+    model = model_of(name)
+    data = batch(model)
+    data.pop("condition", None)
+    sources, targets = (4, 2, 3), (1, 3, 2)
+    data["padding_mask"] = np.arange(7) < np.array([*sources, *[1] * 5])[:, None]
+    data["decoder_padding_mask"] = np.arange(5) < np.array([*targets, *[1] * 5])[:, None]
+    want = run(model, data)
+    packed = {}
+    for side, lengths in (("", sources), ("decoder_", targets)):
+        for n in [n for n in data if n.startswith("decoder") == bool(side)]:
+            packed[n] = np.pad(np.concatenate([data[n][i, :k] for i, k in enumerate(lengths)])[None], ((0, 0), (0, 2)))
+        packed[f"{side}document_ids"] = np.pad(np.repeat([1, 2, 3], lengths)[None], ((0, 0), (0, 2))).astype("int32")
+    got = run(model, packed)["logits"][0]
+    start = 0
+    for row, n in enumerate(targets):
+        np.testing.assert_allclose(got[start : start + n], want["logits"][row, :n], rtol=1e-3, atol=1e-4)
+        start += n
+    packed["token_ids"][0, 0] = 5 + (packed["token_ids"][0, 0] == 5)
+    again = run(model, packed)["logits"][0]
+    np.testing.assert_array_equal(again[1:6], got[1:6])
+    assert np.abs(again[0] - got[0]).max() > 0
+    with pytest.raises(ConfigError, match="both document_ids and decoder_document_ids"):
+        model({n: v for n, v in packed.items() if n != "decoder_document_ids"})
+
+
+@each
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_empty_sources(name, dtype):
+    """A source of padding alone gives what attention without values gives, in every precision; other rows stay."""
+    model = model_of(name, dtype=dtype)
+    data = batch(model)
+    full = run(model, data)["logits"]
+    data["padding_mask"][1] = False
+    out = run(model, data)
+    assert all(np.isfinite(np.asarray(v, "float32")).all() for v in out.values())
+    np.testing.assert_array_equal(np.delete(out["logits"], 1, 0), np.delete(full, 1, 0))
+    other = {**data, "token_ids": data["token_ids"].copy()}
+    other["token_ids"][1] = 9
+    np.testing.assert_array_equal(run(model, other)["logits"][1], out["logits"][1])
+    data["decoder_padding_mask"][2] = False
+    assert np.isfinite(run(model, data)["logits"]).all()
+
+
+def test_t5_written_out():
+    """T5's decoder in NumPy for one pair, from its description (Raffel et al.)."""
+    model = shared("t5", "lm")
+    data = {n: v[:1] for n, v in batch(model).items()}
+    out = run(model, data)
+    w = {name: numpy(v.value).astype("float64") for name, v in named_weights(model).items()}
+    c, heads, n = model.config, 3, 5
+
+    def norm(x, name):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + c.norm_epsilon) * w[f"{name}/gain"]
+
+    def attend(q, k, v, bias):
+        q, k, v = (t.reshape(len(t), heads, -1) for t in (q, k, v))
+        scores = np.einsum("qhd,khd->hqk", q, k) + bias
+        p = np.exp(scores - scores.max(-1, keepdims=True))
+        return np.einsum("hqk,khd->qhd", p / p.sum(-1, keepdims=True), v).reshape(len(q), -1)
+
+    x = w["token_embedding/table"][data["decoder_token_ids"][0]]
+    source = out["encoder_output"][0].astype("float64")
+    # 12 buckets, 6 of them exact, the others up to distance 9: 4 to the left of a query are all exact.
+    table = w["decoder_position_tables/decoder_position/table"]
+    bias = np.array([[table[max(i - j, 0)] for j in range(n)] for i in range(n)]).transpose(2, 0, 1)
+    bias = np.where(np.arange(n)[None] <= np.arange(n)[:, None], bias, -np.inf)
+    for b in range(3):
+        name = f"decoder_block_{b}"
+        qkv = norm(x, f"{name}_attention_norm") @ w[f"{name}_attention/qkv_kernel"]
+        x = x + attend(*np.split(qkv, 3, -1), bias) @ w[f"{name}_attention/output_kernel"]
+        q = norm(x, f"{name}_cross_attention_norm") @ w[f"{name}_cross_attention/query_kernel"]
+        kv = source @ w[f"{name}_cross_attention/key_value_kernel"]
+        x = x + attend(q, *np.split(kv, 2, -1), 0.0) @ w[f"{name}_cross_attention/output_kernel"]
+        up = norm(x, f"{name}_feedforward_norm") @ w[f"{name}_feedforward/up_kernel"]
+        x = x + np.maximum(up, 0) @ w[f"{name}_feedforward/down_kernel"]
+    x = norm(x, "decoder_final_norm")
+    np.testing.assert_allclose(out["sequence_output"][0], x, atol=3e-5)
+    np.testing.assert_allclose(out["logits"][0], x @ w["token_embedding/table"].T / 12**0.5, atol=1e-4)
+
+
+def test_buckets_belong_to_the_weights():
+    """Another mask over the encoder does not change what its table means; the decoder's is causal."""
+    model = build("t5", mask=Causal())
+    tables = {layer.name: layer.positions for layer in model.layers if hasattr(layer, "positions")}
+    assert tables["position_tables"].bidirectional
+    assert not tables["decoder_position_tables"].bidirectional
+    assert not build("causal_buckets").get_layer("position_tables").positions.bidirectional
+
+
+@each
+def test_kexue_format_and_keras_files(name, tmp_path):
+    model = model_of(name)
+    data = batch(model)
+    want = run(model, data)
+    model.save_pretrained(tmp_path / "own")
+    again = Transformer.from_pretrained(tmp_path / "own", head="lm")
+    assert again.config == model.config
+    model.save(tmp_path / "m.keras")
+    for other in (again, keras.saving.load_model(tmp_path / "m.keras")):
+        for key, value in run(other, data).items():
+            np.testing.assert_allclose(value, want[key], atol=1e-5, err_msg=key)
+    alone = Transformer.from_pretrained(tmp_path / "own", decoder_layers=None)
+    source = {n: v for n, v in data.items() if not n.startswith("decoder")}
+    np.testing.assert_allclose(run(alone, source)["sequence_output"], want["encoder_output"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_google_layout(name, tmp_path):
+    """Names and shapes of Google's release, and back without a ``model_type``."""
+    from kexue.checkpoints import open_checkpoint
+    from kexue.models import families
+
+    model = shared(name, "lm")
+    model.save_pretrained(tmp_path, format="tf")
+    with open_checkpoint(tmp_path) as checkpoint:
+        names = set(checkpoint.names())
+        assert families.detect({}, names).name == "t5"
+        gated = name == "mt5"
+        wanted = {"encoder/block_000/layer_000/SelfAttention/relative_attention_bias": (3, 12)}
+        wanted |= {
+            "shared/embedding": (31, 12),
+            "decoder/block_001/layer_001/EncDecAttention/k": (12, 15 if gated else 12),
+        }
+        wanted |= {f"encoder/block_001/layer_001/DenseReluDense/{'wi_1' if gated else 'wi'}/kernel": (12, 20)}
+        wanted |= {"decoder/block_001/layer_002/layer_norm/scale": (12,), "decoder/final_layer_norm/scale": (12,)}
+        wanted |= {"decoder/logits/kernel": (12, 31)} if gated else {}
+        for tensor, shape in wanted.items():
+            assert tuple(checkpoint.shape(tensor)) == shape, tensor
+    again = Transformer.from_pretrained(tmp_path, head="lm")
+    data = batch(model)
+    np.testing.assert_array_equal(run(again, data)["logits"], run(model, data)["logits"])
+
+
+def test_training_step():
+    """Gradients reach every weight of both stacks."""
+    model = build("t5", "lm", dropout=0.0, attention_dropout=0.0)
+    data = batch(model)
+    before = {name: numpy(v.value).copy() for name, v in named_weights(model).items()}
+    loss = dict.fromkeys(model.output_names) | {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    model.compile(keras.optimizers.SGD(1.0), loss=loss)
+    model.fit(data, {"logits": np.ones((8, 5), "int32")}, batch_size=8, verbose=0)
+    for name, v in named_weights(model).items():
+        assert np.abs(numpy(v.value) - before[name]).max() > 0, name
+
+
+def test_errors():
+    model = shared("t5", "lm")
+    data = batch(model)
+    with pytest.raises(ConfigError, match="decoder_token_ids is missing"):
+        model({"token_ids": data["token_ids"]})
+    with pytest.raises(ConfigError, match="decoder_token_ids is missing"):
+        model(data["token_ids"])
+    with pytest.raises(ConfigError, match="as many rows"):
+        model({"token_ids": data["token_ids"], "decoder_token_ids": data["decoder_token_ids"][:3]})
+    with pytest.raises(ConfigError, match="decoder_padding_mask must have the shape of decoder_token_ids"):
+        model({**data, "decoder_padding_mask": data["padding_mask"]})
+    with pytest.raises(ConfigError, match="decoder_token_ids must lie between 0 and 30"):
+        model({**data, "decoder_token_ids": data["decoder_token_ids"] + 31})
+    with pytest.raises(ConfigError, match="decoder_token_ids"):
+        shared("bert")({**batch(shared("bert")), "decoder_token_ids": data["decoder_token_ids"]})
+    long = {"token_ids": data["token_ids"], "decoder_token_ids": np.ones((8, 25), "int32")}
+    with pytest.raises(ConfigError, match="25 tokens"):
+        model_of("learned")(long)
+    with pytest.raises(ConfigError, match="block_groups"):
+        config("t5", block_groups=1)
+    with pytest.raises(ConfigError, match="residual_scores"):
+        build("t5", attention_options={"residual_scores": True})
+    with pytest.raises(ConfigError, match="decoder_layers=0"):
+        TransformerConfig(**{"vocabulary_size": 3, "hidden_size": 4, "num_layers": 1, "num_heads": 1}, **T5,
+                          intermediate_size=4, decoder_layers=0)  # fmt: skip
