@@ -1,9 +1,13 @@
 """Beyond the training length: scores scaled by log n keep attention focused (kexue.fm 8823, 9034).
 
-A masked language model reads texts of 32 facts. A fact is one token, a name with a value; a quarter of the values are
-masked and stand elsewhere in the text. The more names a text has, the more keys compete with the right one. Queries
-and keys have unit variance, as in the derivation. One model is trained; ordinary attention and attention with
-(log n / log 32) / sqrt(d) agree at n = 32, so that it can be read with either at other lengths.
+A masked language model is trained on texts of 32 tokens. Ordinary attention and attention with (log n / log 32) /
+sqrt(d) agree at n = 32, so that the one model can be read with either at other lengths.
+
+--task facts (default): a fact is one token, a name with a value; a quarter of the values are masked and stand
+  elsewhere in the text. The longer the text, the more keys compete with the right one. No positions; queries and keys
+  of unit variance, as in the derivation.
+--task chain: text of a Markov chain, rotary positions. What fails there beyond 32 tokens is distances that were never
+  seen, which no scale can mend.
 
     python examples/parts/entropy_scale.py
 """
@@ -18,7 +22,18 @@ import numpy as np
 from kexue.models import Transformer
 from kexue.nn.attention.diagnostics import attention_maps, entropy
 
-NAMES, VALUES, TRAINED = 1024, 4, 32
+NAMES, VALUES, WORDS, TRAINED = 1024, 4, 200, 32
+MODELS = {
+    "facts": {
+        "vocabulary_size": NAMES * (VALUES + 1),
+        "num_layers": 1,
+        "num_heads": 2,
+        "key_size": 8,
+        "position": "none",
+        "query_key_norm": True,
+    },
+    "chain": {"vocabulary_size": WORDS + 1, "num_layers": 2, "num_heads": 4, "position": "rotary"},
+}
 
 
 def facts(rng: np.random.Generator, rows: int, length: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -35,49 +50,50 @@ def facts(rng: np.random.Generator, rows: int, length: int) -> tuple[dict[str, n
     return {"token_ids": ids.astype("int32")}, targets
 
 
-def build(scale: Any) -> Transformer:
-    config = {
-        "vocabulary_size": NAMES * (VALUES + 1),
+CHAIN = toy.chain(np.random.default_rng(0), WORDS, 5)
+TASKS = {"facts": facts, "chain": lambda rng, rows, length: toy.masked(rng, toy.text(rng, CHAIN, rows, length))}
+
+
+def build(task: str, scale: Any) -> Transformer:
+    common = {
         "hidden_size": 64,
-        "num_layers": 1,
-        "num_heads": 2,
-        "key_size": 8,
         "intermediate_size": 128,
         "num_segments": 0,
-        "position": "none",
-        "query_key_norm": True,
         "attention_options": {"scale": scale},
         "dropout": 0.0,
         "attention_dropout": 0.0,
         "initializer": 0.05,
     }
-    return Transformer(config, head="lm")
+    return Transformer(common | MODELS[task], head="lm")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=350)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--task", choices=list(TASKS), default="facts")
+    parser.add_argument("--steps", type=int, help="350 for facts, 1,500 for the chain")
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    task, make = options.task, TASKS[options.task]
+    steps = options.steps or {"facts": 350, "chain": 1500}[task]
     lengths = (TRAINED, 64, 128, 256, 512, 1024)
-    found: dict[str, list[list[float]]] = {}
+    right: dict[str, list[list[float]]] = {}
     spread: dict[str, list[list[float]]] = {}
     for seed in range(options.seeds):
         keras.utils.set_random_seed(seed)
-        model = build("sqrt")
-        toy.train(model, lambda rng: facts(rng, 64, TRAINED), options.steps, seed=seed)
+        model = build(task, "sqrt")
+        toy.train(model, lambda rng: make(rng, 64, TRAINED), steps, seed=seed)
         for name, scale in (("1 / sqrt(d)", "sqrt"), ("log_32 n / sqrt(d)", {"train_length": TRAINED})):
-            reader = build(scale)
+            reader = build(task, scale)
             reader.set_weights(model.get_weights())
             scores, entropies = [], []
             for n in lengths:
-                scores.append(toy.accuracy(reader, lambda rng, n=n: facts(rng, 8, n), count=4))
-                maps = attention_maps(reader, facts(np.random.default_rng(5), 2, n)[0], what=("probabilities",))
+                scores.append(toy.accuracy(reader, lambda rng, n=n: make(rng, 8, n), count=4))
+                maps = attention_maps(reader, make(np.random.default_rng(5), 2, n)[0], what=("probabilities",))
                 entropies.append(float(np.mean([entropy(p) for p in maps.values()])))
-            found.setdefault(name, []).append(scores)
+            right.setdefault(name, []).append(scores)
             spread.setdefault(name, []).append(entropies)
-    print(f"masked values predicted right, %, mean of {options.seeds} seeds, by the number of tokens")
-    toy.show(("scale", *lengths), [(name, *np.mean(runs, 0).tolist()) for name, runs in found.items()])
+    print(f"masked tokens predicted right, %, mean of {options.seeds} seeds, by the number of tokens")
+    toy.show(("scale", *lengths), [(name, *np.mean(runs, 0).tolist()) for name, runs in right.items()])
     print("\nmean entropy of attention, nats")
     toy.show(("scale", *lengths), [(name, *np.mean(runs, 0).tolist()) for name, runs in spread.items()])
 
