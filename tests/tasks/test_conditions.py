@@ -7,7 +7,8 @@ import pytest
 from tests.tasks.conftest import FILLER, LABELS, TOKENS, new, sentences
 
 from kexue.errors import ConfigError, DataError
-from kexue.tasks import NER, _fit, ner as ner_module
+from kexue.tasks import NER, _fit
+from kexue.tasks import ner as ner_module
 from kexue.text import Tokenizer
 
 PICK = np.eye(2, dtype="float32")
@@ -49,7 +50,7 @@ def same(one, other, **tolerance):
 def told():
     """A recogniser that has learnt to go by the condition."""
     ner = new(condition_size=2)
-    ner.fit(conditioned(64, 1), epochs=12, batch_size=16, learning_rate=1e-2, verbose=0)
+    ner.fit(conditioned(32, 1), epochs=10, batch_size=16, learning_rate=2e-2, verbose=0)
     return ner
 
 
@@ -79,7 +80,7 @@ def test_at_first_the_condition_changes_nothing(head, tmp_path):
     texts = [e["text"] for e in sentences(8, 3)]
     wide = {"threshold": -1e6}
     expected = plain.predict(texts, **wide)
-    assert sum(map(len, expected)) > 20
+    assert sum(map(len, expected)) > 10
     conditions = np.random.default_rng(0).normal(0, 10, (len(texts), 3))
     same(ner.predict(texts, conditions=conditions, **wide), expected)
     stirred(ner)
@@ -119,12 +120,13 @@ def test_every_window_gets_the_condition_of_its_text(monkeypatch):
     monkeypatch.setattr(ner_module, "_CHUNK", 4)  # of texts that are encoded together
     wide = {"threshold": -1e6}
     together = ner.predict(texts, conditions=conditions, batch_size=3, **wide)
-    assert windows.count(texts[3][0]) == 13  # 100 tokens, 14 at once, 8 on
+    assert windows.count(texts[3][0]) == 12  # 100 tokens, 14 at once, 8 on
     alone = [ner.predict(text, conditions=c, **wide) for text, c in zip(texts, conditions, strict=True)]
     same(together, alone, atol=1e-3)
     records = [{"text": text, "condition": c.tolist()} for text, c in zip(texts, conditions, strict=True)]
     same(ner.predict(records, batch_size=3, **wide), together, atol=1e-3)
     same([ner.predict(records[1], **wide)], alone[1:2])
+    ner._forward = forward
     other = ner.predict(texts[1], conditions=conditions[2], **wide)
     assert [e["score"] for e in other] != pytest.approx([e["score"] for e in alone[1]], abs=1e-2)
     scores = [ner.pointer_scores(*given).scores for given in ((texts[1], conditions[1]), (records[1],))]
@@ -148,7 +150,7 @@ def test_every_training_row_gets_the_condition_of_its_text(monkeypatch):
     train = [{"text": t, "entities": [], "condition": c} for t, c in zip(texts, conditions, strict=True)]
     new(condition_size=2, max_length=16).fit(train, train[:3], epochs=1, batch_size=4, verbose=0)
     assert set(rows) == set(expected)
-    assert rows.count(texts[3][0]) >= 13
+    assert rows.count(texts[3][0]) == 12
 
 
 def test_resumption_knows_the_conditions(tmp_path):
@@ -201,8 +203,8 @@ def test_broken_conditions_are_refused():
         (lambda: ner.predict([good], conditions=[[0.0, 1.0]]), DataError, "text 0: .*Give one"),
         (lambda: ner.predict([{"condition": [0.0, 1.0]}]), DataError, "text 0: expected a string or a record"),
         (lambda: ner.pointer_scores("我"), DataError, "no condition"),
-        (lambda: new(condition_size=2, condition_per_token=True), ConfigError, "one condition a text.*condition_per_token"),
-    ):  # fmt: skip
+        (lambda: new(condition_size=2, condition_per_token=True), ConfigError, "one condition a text"),
+    ):
         with pytest.raises(error, match=message):
             call()
 
