@@ -6,6 +6,7 @@ import lzma
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,6 +213,24 @@ def test_skip_leaves_out_only_the_broken(tmp_path, content, message):
 def test_unlabelled(tmp_path):
     path = file(tmp_path, '{"id": 0, "text": "四川"}\n{"id": 1, "text": "b"}')
     assert read_entities(path, labelled=False) == [{"text": "四川", "entities": []}, {"text": "b", "entities": []}]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "cluener", "cmeee"])
+def test_conditions_are_kept(tmp_path, name):
+    record = json.loads(FORMATS[name])
+    record = record[0] if isinstance(record, list) else record
+    lines = [json.dumps(record | {"condition": c}) for c in ([1, -0.5], None)]
+    examples = [{**EXAMPLE, "condition": [1.0, -0.5]}, EXAMPLE]
+    assert read_entities(file(tmp_path, "\n".join(lines))) == examples
+    write_jsonl(tmp_path / "written.jsonl", [{**EXAMPLE, "condition": np.asarray([1, -0.5], "float32")}, EXAMPLE])
+    assert read_entities(tmp_path / "written.jsonl") == examples
+    for wrong in ("1", [], [[1.0]], [1.0, "x"], [True], [float("nan")], [10**400], {"a": 1}, 2.0):
+        broken = file(tmp_path, f"{lines[0]}\n{json.dumps(record | {'condition': wrong})}", "broken.txt")
+        with pytest.raises(DataError, match=r"broken\.txt:2: the condition must be a list of"):
+            read_entities(broken)
+        with pytest.raises(DataError, match=r"example 1: the condition must be a list of"):
+            write_jsonl(tmp_path / "never.jsonl", [{**EXAMPLE, "condition": wrong}])
+    assert not (tmp_path / "never.jsonl").exists()
 
 
 def test_labels_are_checked(tmp_path):

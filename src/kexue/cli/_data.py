@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from kexue.errors import DataError
+from kexue.tasks._conditions import condition_of
 from kexue.text import read_entities, split
 
-__all__ = ["hold_out", "labels_of", "read_labelled"]
+__all__ = ["check_conditions", "hold_out", "labels_of", "read_labelled"]
 
 HELD_OUT = 0.1
 
@@ -24,6 +25,20 @@ def read_labelled(path: Path, format: str, part: str, labels: Sequence[str] | No
         if labels is not None and "unknown label" in str(error):
             raise DataError(f"{error} (the labels of the task are fixed when its training begins: --labels)") from None
         raise
+
+
+def check_conditions(examples: Sequence[dict[str, Any]], size: int | None, path: Path) -> None:
+    """Whether all examples have the condition that the model takes; before they are shuffled, to name the right one.
+
+    Raises:
+        DataError: names the first that does not.
+    """
+    for index, example in enumerate(examples):
+        where = f"{path}, example {index} ({example['text']!r:.40})"
+        try:
+            condition_of(example.get("condition"), size, where)
+        except DataError as error:
+            raise DataError(f"{error} (on the command line: --condition-size, when the training begins)") from None
 
 
 def labels_of(examples: Sequence[dict[str, Any]]) -> list[str]:

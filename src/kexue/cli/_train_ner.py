@@ -12,7 +12,7 @@ import typer
 
 import kexue
 from kexue.cli._common import dumps, note
-from kexue.cli._data import hold_out, labels_of, read_labelled
+from kexue.cli._data import check_conditions, hold_out, labels_of, read_labelled
 from kexue.cli._scratch import SIZES, character_vocabulary, read_configuration, sized
 from kexue.errors import ConfigError
 from kexue.files import atomic_write
@@ -50,6 +50,7 @@ class Settings:
     flat: bool | None
     scheme: str
     rotary: bool
+    condition_size: int | None
     tokenizer: Path | None
     dtype: str | None
     seed: int
@@ -70,6 +71,7 @@ def run(settings: Settings, *, restart: bool) -> None:
     train = read_labelled(settings.data, settings.format, "train", labels)
     labels = labels or labels_of(train)
     test = None if settings.test is None else read_labelled(settings.test, settings.format, "test", labels)
+    everything = train
     train, valid = _validation(settings, train, labels)
     _describe("training", train)
     _describe("validation", valid)
@@ -79,6 +81,10 @@ def run(settings: Settings, *, restart: bool) -> None:
     if state.exists():
         note(f"going on with the training in {settings.output}")
     task, pretrained = _build(settings, train, labels)
+    check_conditions(everything, task.condition_size, settings.data)
+    for path, examples in ((settings.valid, valid), (settings.test, test)):
+        if path is not None:
+            check_conditions(examples or [], task.condition_size, path)
     _remember(state, settings)
     rate = settings.learning_rate or (PRETRAINED_RATE if pretrained else RANDOM_RATE)
 
@@ -185,6 +191,7 @@ def _build(settings: Settings, train: Examples, labels: list[str]) -> tuple[NER,
         "stride": settings.stride,
         "flat": settings.flat,
         "rotary": settings.rotary,
+        "condition_size": settings.condition_size,
         "dtype": settings.dtype,
         "seed": settings.seed,
         "scheme": settings.scheme,
@@ -238,7 +245,10 @@ def _report(
         file.write_text(dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for name, score in scores.items():
         typer.echo(f"\n{name}\n{score.table()}")
-    texts = (example["text"] for data in sets.values() for example in data if example["entities"])
-    sample = next(texts, "text")[:60]
+    found = (example for data in sets.values() for example in data if example["entities"])
+    example = next(found, {"text": "text", "condition": [0.0] * (task.condition_size or 0)})
+    sample = example["text"][:60]
+    if task.condition_size is not None:
+        sample = dumps({"text": sample, "condition": example["condition"]})
     note(f"\nSaved in {settings.output}. Predict with:")
     typer.echo(f"kexue predict {shlex.quote(str(settings.output))} {shlex.quote(sample)}")

@@ -1,5 +1,6 @@
 """``kexue predict``: entities of texts from the command line, a file or stdin."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -37,7 +38,10 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts at a time.")] = 32,
 ) -> None:
-    """Find entities. Shows them in colour on a terminal, writes JSON Lines otherwise, one line for each text."""
+    """Find entities. Shows them in colour on a terminal, writes JSON Lines otherwise, one line for each text.
+
+    For a task that takes conditions each text or line is a JSON object: {"text": "...", "condition": [0.5, 1.0]}.
+    """
     if as_json and as_jsonl:
         die("--json and --jsonl exclude each other.")
     source = _source(texts or [], file)
@@ -55,8 +59,9 @@ def predict(
             show(record["text"], record["entities"], task.labels)
 
 
-def _source(texts: list[str], file: Path | None) -> Iterator[str]:
-    """Texts from wherever they come; a file is opened at once, so that a wrong name is told before a task is loaded."""
+def _source(texts: list[str], file: Path | None) -> Iterator[tuple[str, str]]:
+    """Places and texts from wherever they come; a file is opened at once, so that a wrong name is told before a task
+    is loaded."""
     stdin = texts == ["-"] or (file is not None and str(file) == "-") or (not texts and file is None)
     if texts and texts != ["-"] and file is not None:
         die("Give texts or --file, not both.")
@@ -73,30 +78,51 @@ def _source(texts: list[str], file: Path | None) -> Iterator[str]:
             text.encode("utf-8")
         except UnicodeEncodeError:
             die("a text on the command line is not valid UTF-8.")
-    return iter(texts)
+    return ((f"text {number}", text) for number, text in enumerate(texts, 1))
 
 
-def _lines(name: str, stream: BinaryIO) -> Iterator[str]:
-    """Lines without their ends; only ``\\n`` and ``\\r\\n`` end a line."""
+def _lines(name: str, stream: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Places and lines without their ends; only ``\\n`` and ``\\r\\n`` end a line."""
     with nullcontext(stream) if stream is sys.stdin.buffer else stream:
         for number, line in enumerate(stream, 1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901
             try:
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+                yield f"{name}:{number}", line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError:
                 raise DataError(f"{name}:{number}: not valid UTF-8. Convert the file to UTF-8") from None
 
 
+def _parsed(lines: Iterator[tuple[str, str]], size: int | None) -> Iterator[dict[str, Any]]:
+    """Records to predict: plain texts, or JSON objects where the task takes conditions."""
+    from kexue.tasks._conditions import condition_of
+
+    for place, line in lines:
+        if size is None:
+            yield {"text": line}
+        elif line.strip():
+            hint = 'the task takes conditions, so expected a JSON object {"text": "...", "condition": [...]}'
+            try:
+                record = json.loads(line)
+                text, condition = record["text"], record.get("condition")
+            except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+                raise DataError(f"{place}: {hint}. Received: {line:.80}") from None
+            if not isinstance(text, str):
+                raise DataError(f"{place}: {hint}; the text must be a string. Received: {text!r:.80}")
+            condition_of(condition, size, place)
+            yield {"text": text, "condition": condition}
+
+
 def _records(
-    task: Any, texts: Iterator[str], batch_size: int, threshold: float | None, flat: bool | None
+    task: Any, lines: Iterator[tuple[str, str]], batch_size: int, threshold: float | None, flat: bool | None
 ) -> Iterator[dict[str, Any]]:
     """A record for each text, in order, computed chunk by chunk."""
     size = 1 if sys.stdin.isatty() else max(_CHUNK, batch_size)
-    while chunk := list(islice(texts, size)):
+    records = _parsed(lines, task.condition_size)
+    while chunk := list(islice(records, size)):
         found = task.predict(chunk, batch_size=batch_size, threshold=threshold, flat=flat)
-        for text, entities in zip(chunk, found, strict=True):
-            yield {"text": text, "entities": entities}
+        for record, entities in zip(chunk, found, strict=True):
+            yield record | {"entities": entities}
 
 
 def _write_array(records: Iterable[dict[str, Any]]) -> None:

@@ -71,6 +71,15 @@ def ner(
     rotary: Annotated[
         bool, typer.Option("--rotary/--no-rotary", help="Relative positions in the pointer heads.")
     ] = True,
+    condition_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Length of the `condition`, a list of numbers that every record of the data then has (JSON Lines); "
+            "it conditions all norms of the model. By default as the model has it, mostly none.",
+            show_default=False,
+        ),
+    ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(
@@ -109,6 +118,7 @@ def ner(
         flat=flat,
         scheme=scheme,
         rotary=rotary,
+        condition_size=condition_size,
         tokenizer=tokenizer,
         dtype=dtype,
         seed=seed,

@@ -67,7 +67,8 @@ class Training:
         recall and F1 are in the logs of every epoch (``val_f1``), and the weights of the best epoch stay.
 
         Args:
-            train: examples ``{"text": str, "entities": [{"start", "end", "label"}]}``, also without any entity.
+            train: examples ``{"text": str, "entities": [{"start", "end", "label"}]}``, also without any entity. With
+                a ``condition_size`` each has ``"condition": [float, ...]`` as well.
             valid: examples to choose the best epoch by.
             epochs: how often to go over the data.
             batch_size: windows in a batch.
@@ -221,14 +222,18 @@ class _Validation(keras.callbacks.Callback):
 
     def __init__(self, ner: Any, data: Iterable[Mapping[str, Any]], batch_size: int) -> None:
         super().__init__()
-        examples = check_examples(data, ner.labels, "valid")
+        examples = check_examples(data, ner.labels, "valid", ner.condition_size)
         if not examples:
             raise DataError("valid holds no examples; leave it out (None) to train without validation.")
         self.ner = ner
-        self.gold = [gold for _, gold in examples]
-        self.documents: list[Document] = ner._documents([text for text, _ in examples])
+        self.gold = [example.entities for example in examples]
+        conditions = [example.condition for example in examples]
+        self.documents: list[Document] = ner._documents([example.text for example in examples], conditions)
         self.options = ner._run_options(max(32, batch_size))
-        self.digest = sha256(repr(examples).encode("utf-8", "surrogatepass")).hexdigest()
+        total = sha256(repr([example[:2] for example in examples]).encode("utf-8", "surrogatepass"))
+        for condition in conditions:
+            total.update(b"" if condition is None else condition.tobytes())
+        self.digest = total.hexdigest()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Predict and compare."""
@@ -251,20 +256,20 @@ class _Validation(keras.callbacks.Callback):
 
 def _rows(ner: Any, train: Any) -> list[Row]:
     """Windows to train on, with one warning for each kind of entity that cannot be learnt as it is."""
-    examples = check_examples(train, ner.labels, "train")
+    examples = check_examples(train, ner.labels, "train", ner.condition_size)
     if not examples:
         raise DataError("train holds no examples.")
     counts: Counter[str] = Counter()
     types = {label: i for i, label in enumerate(ner.labels)}
-    documents = ner._documents([text for text, _ in examples])
+    documents = ner._documents([example.text for example in examples], [example.condition for example in examples])
     spans = [
-        ner._head.representable(align(document, gold, types, counts), counts)
-        for document, (_, gold) in zip(documents, examples, strict=True)
+        ner._head.representable(align(document, example.entities, types, counts), counts)
+        for document, example in zip(documents, examples, strict=True)
     ]
     rows = training_rows(documents, spans, counts)
     if not rows:
         raise DataError("train holds no text: all examples are empty or white space.")
-    total = sum(len(gold) for _, gold in examples)
+    total = sum(len(example.entities) for example in examples)
     reasons = {
         "misaligned": "begin or end inside a token or at characters that no token stands for; they cannot be found",
         "nested": f"overlap a longer one, which head={ner.head!r} cannot express; left out",

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kexue.tasks._conditions import condition_batch
 from kexue.tasks._forward import Forward, rows_for
 from kexue.tasks._heads import EntityHead, without_overlap
 from kexue.tasks._windows import Document, TokenSpan, Window
@@ -22,6 +23,7 @@ def _batch(windows: Sequence[Window], rows: int, length: int, pad_id: int, mask_
         padding[i, : len(window)] = True
         text[i, window.first : window.first + window.size] = True
     batch = {"token_ids": token_ids, "padding_mask": padding}
+    batch |= condition_batch([window.condition for window in windows], rows)
     return {**batch, "entity_mask": text} if mask_spans else batch
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kexue.tasks._conditions import condition_batch
 from kexue.tasks._heads import EntityHead
 from kexue.tasks._windows import Document, TokenSpan
 from kexue.text import bucket_length
@@ -26,11 +27,13 @@ class Row:
         counts: ``(n,)`` bool: tokens that say something: not special ones, not pieces of an entity that the window
             cuts, about which the window would teach something false.
         spans: ``(k, 3)`` int32: start, end inclusive, type; places in ``token_ids``.
+        condition: of the text, ``(condition_size,)`` float32; None: the model takes none.
     """
 
     token_ids: np.ndarray
     counts: np.ndarray
     spans: np.ndarray
+    condition: np.ndarray | None = None
 
 
 def training_rows(
@@ -52,7 +55,8 @@ def training_rows(
                     placed.add(span)
                 elif span.start < high and span.end >= low:
                     says[max(span.start, low) + shift : min(span.end + 1, high) + shift] = False
-            rows.append(Row(window.token_ids, says, np.asarray(inside, np.int32).reshape(-1, 3)))
+            found = np.asarray(inside, np.int32).reshape(-1, 3)
+            rows.append(Row(window.token_ids, says, found, window.condition))
         counts["long"] += len(set(entities) - placed)
     return rows
 
@@ -61,7 +65,9 @@ def digest(rows: Sequence[Row]) -> str:
     """A fingerprint of training data."""
     total = sha256()
     for row in rows:
-        for array in (row.token_ids, row.counts, row.spans):
+        for array in (row.token_ids, row.counts, row.spans, row.condition):
+            if array is None:
+                continue
             total.update(np.asarray(array.shape, np.int64).tobytes())
             total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
@@ -162,6 +168,7 @@ class Batches(keras.utils.PyDataset):
         inputs = {"token_ids": token_ids, "padding_mask": padding}
         if self.head.masks_spans:
             inputs["entity_mask"] = says
+        inputs |= condition_batch([row.condition for row in rows], self.batch_size)
         return inputs, self.head.targets(rows, shape, self.capacity[length])
 
     def signature(self) -> Any:
@@ -170,7 +177,10 @@ class Batches(keras.utils.PyDataset):
 
         inputs, targets = self[0]
         length = int(self.lengths.max()) if self.one_length else None
-        spec = {name: tf.TensorSpec((self.batch_size, length), value.dtype) for name, value in inputs.items()}
+        spec = {
+            name: tf.TensorSpec(value.shape if name == "condition" else (self.batch_size, length), value.dtype)
+            for name, value in inputs.items()
+        }
         shape = list(targets.shape) if self.one_length else [self.batch_size, *[None] * (targets.ndim - 1)]
         shape[1 : 1 + len(self.head.fixed_target_axes)] = self.head.fixed_target_axes
         return spec, tf.TensorSpec(shape, targets.dtype)

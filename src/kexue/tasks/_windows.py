@@ -8,9 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kexue.errors import DataError
+from kexue.tasks._conditions import condition_of
 from kexue.text import Encoding, windows
 
-__all__ = ["Document", "TokenSpan", "Window", "align", "check_examples", "cut", "merge_features", "merge_spans"]
+__all__ = [
+    "Document",
+    "LabelledText",
+    "TokenSpan",
+    "Window",
+    "align",
+    "check_examples",
+    "cut",
+    "merge_blocks",
+    "merge_features",
+    "merge_spans",
+]
 
 
 class TokenSpan(NamedTuple):
@@ -31,12 +43,14 @@ class Window:
         first: how many special tokens come before the text.
         start: place of its first text token in the document.
         size: number of text tokens.
+        condition: ``(condition_size,)`` float32, that of the whole text; None: the model takes none.
     """
 
     token_ids: np.ndarray
     first: int
     start: int
     size: int
+    condition: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -57,8 +71,8 @@ class Document:
         return place if place and place[0] < place[1] else None
 
 
-def cut(encoding: Encoding, max_length: int, stride: int) -> Document:
-    """Cut an encoded text into windows."""
+def cut(encoding: Encoding, max_length: int, stride: int, condition: np.ndarray | None = None) -> Document:
+    """Cut an encoded text into windows, each with the condition of the text."""
     first, last = encoding.token_range()
     size = last - first
     if not size:
@@ -69,12 +83,22 @@ def cut(encoding: Encoding, max_length: int, stride: int) -> Document:
         encoding,
         first,
         size,
-        tuple(Window(part.token_ids, first, k * stride, len(part) - around) for k, part in enumerate(parts)),
+        tuple(Window(part.token_ids, first, k * stride, len(part) - around, condition) for k, part in enumerate(parts)),
     )
 
 
-def check_examples(data: Any, labels: Sequence[str], what: str) -> list[tuple[str, list[tuple[int, int, str]]]]:
-    """Texts with their entities, duplicates gone.
+class LabelledText(NamedTuple):
+    """A checked example."""
+
+    text: str
+    entities: list[tuple[int, int, str]]
+    condition: np.ndarray | None
+
+
+def check_examples(
+    data: Any, labels: Sequence[str], what: str, condition_size: int | None = None
+) -> list[LabelledText]:
+    """Texts with their entities, duplicates gone, and their conditions where the model takes some.
 
     Raises:
         DataError: names the example by its index and says what is wrong with it.
@@ -87,7 +111,8 @@ def check_examples(data: Any, labels: Sequence[str], what: str) -> list[tuple[st
         try:
             text, entities = example["text"], example["entities"]
             found = [(int(e["start"]), int(e["end"]), e["label"]) for e in entities]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            condition = example.get("condition")
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(
                 f"{what}, example {index}: expected {{'text': str, 'entities': [{{'start', 'end', 'label'}}]}}, "
                 f"received {example!r:.120} ({error!r})"
@@ -104,7 +129,8 @@ def check_examples(data: Any, labels: Sequence[str], what: str) -> list[tuple[st
                     f"{what}, example {index}: an entity needs 0 <= start < end <= {len(text)} (the text's length). "
                     f"Received: start={start}, end={end}"
                 )
-        checked.append((text, list(dict.fromkeys(found))))
+        vector = condition_of(condition, condition_size, f"{what}, example {index}")
+        checked.append(LabelledText(text, list(dict.fromkeys(found)), vector))
     return checked
 
 
@@ -174,3 +200,27 @@ def merge_features(document: Document, features: Sequence[np.ndarray]) -> np.nda
         result[place[better]] = values[better]
         best[place[better]] = np.broadcast_to(context, place.shape)[better]
     return result
+
+
+def merge_blocks(document: Document, blocks: Sequence[np.ndarray], types: int, fill: float) -> np.ndarray:
+    """``(types, n, n)`` scores of spans from those of the windows, each from the window in which it has most context.
+
+    Args:
+        document: with n text tokens.
+        blocks: ``(types, size, size)`` for each window; of an empty document there are none.
+        types: how many.
+        fill: score of the spans that fit into no window.
+    """
+    n = document.size
+    scores = np.full((types, n, n), fill, np.float32)
+    best = np.full((n, n), -1.0)
+    for window, block in zip(document.windows, blocks, strict=True):
+        place = np.arange(window.size)
+        left = place if window.start else np.full(window.size, np.inf)
+        right = place[::-1] if window.start + window.size < n else np.full(window.size, np.inf)
+        context = np.minimum(left[:, None], right[None, :])
+        here = slice(window.start, window.start + window.size)
+        better = context > best[here, here]
+        scores[:, here, here] = np.where(better, block, scores[:, here, here])
+        best[here, here] = np.where(better, context, best[here, here])
+    return scores

@@ -14,11 +14,12 @@ from kexue.models import Transformer, TransformerConfig
 from kexue.nn.losses import MASKED_SCORE
 from kexue.nn.metrics import EntityScores, span_scores
 from kexue.tasks import _ner_files
+from kexue.tasks._conditions import texts_with_conditions
 from kexue.tasks._fit import Training
 from kexue.tasks._forward import compiled_forward
 from kexue.tasks._heads import PointerHead, make_head
 from kexue.tasks._recognise import recognise, run_windows
-from kexue.tasks._windows import Document, check_examples, cut
+from kexue.tasks._windows import Document, check_examples, cut, merge_blocks
 from kexue.text import Tokenizer, simplify_vocabulary
 
 __all__ = ["NER", "PointerScores"]
@@ -99,6 +100,11 @@ class NER(Training):
         stride = min(max(max_length // 2, 1), room) if stride is None else stride
         if not 1 <= stride <= room:
             raise ConfigError(f"stride must lie in [1, {room}] for max_length={max_length}. Received: stride={stride}")
+        if encoder.config.condition_per_token:
+            raise ConfigError(
+                "NER takes one condition a text; the encoder wants one a token (condition_per_token=True). "
+                "Leave condition_per_token out."
+            )
         self.encoder, self.tokenizer = encoder, tokenizer
         self.head, self.max_length, self.stride, self.scheme = head, max_length, stride, scheme
         self.head_size, self.rotary = head_size, rotary
@@ -123,6 +129,7 @@ class NER(Training):
         head_size: int = 64,
         rotary: bool = True,
         dropout: float | None = None,
+        condition_size: int | None = None,
         keep_tokens: Sequence[int] | str | None = None,
         pre_tokenize: Any = None,
         dtype: Any = None,
@@ -145,6 +152,9 @@ class NER(Training):
             head_size: see `NER`.
             rotary: see `NER`.
             dropout: of the encoder, everywhere (also on attention); default: as the checkpoint says.
+            condition_size: size of a vector that comes with every text and conditions all norms of the encoder. Its
+                weights start at zero: until they are trained the condition changes nothing. Default: as the
+                checkpoint or configuration says, mostly no condition.
             keep_tokens: ``"simplified"`` leaves out tokens that cannot occur; or the ids to keep, for a ``tokenizer``
                 that already has the new vocabulary.
             pre_tokenize: see `kexue.text.Tokenizer`.
@@ -158,6 +168,8 @@ class NER(Training):
         """
         if dropout is not None:
             model_changes = {"dropout": dropout, "attention_dropout": dropout} | model_changes
+        if condition_size is not None:
+            model_changes["condition_size"] = condition_size
         given: dict[str, Any] | None = None
         path: Any = path_or_config
         if isinstance(path_or_config, TransformerConfig):
@@ -197,11 +209,18 @@ class NER(Training):
                 dtype=dtype,
             )
 
+    @property
+    def condition_size(self) -> int | None:
+        """Size of the condition that each text must come with; None: there is none."""
+        return self.encoder.config.condition_size
+
     def _build(self) -> keras.Model:
         inputs = {
             "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
             "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
         }
+        if self.condition_size is not None:
+            inputs["condition"] = keras.Input((self.condition_size,), dtype="float32", name="condition")
         features = self.encoder(dict(inputs))["sequence_output"]
         layer = self._head.layer
         if self._head.masks_spans:
@@ -219,8 +238,9 @@ class NER(Training):
             raise ConfigError(f"threshold names unknown labels: {', '.join(unknown)}. Labels: {', '.join(self.labels)}")
         return [float(threshold.get(label, 0.0)) for label in self.labels]
 
-    def _documents(self, texts: Sequence[str]) -> list[Document]:
-        return [cut(encoding, self.max_length, self.stride) for encoding in self.tokenizer.encode_batch(texts)]
+    def _documents(self, texts: Sequence[str], conditions: Sequence[np.ndarray | None]) -> list[Document]:
+        encodings = self.tokenizer.encode_batch(texts)
+        return [cut(e, self.max_length, self.stride, c) for e, c in zip(encodings, conditions, strict=True)]
 
     def _run_options(self, batch_size: int) -> dict[str, Any]:
         if batch_size < 1:
@@ -233,21 +253,24 @@ class NER(Training):
         An entity that no token span can express counts as missed.
 
         Args:
-            data: examples ``{"text": str, "entities": [{"start", "end", "label"}]}``.
+            data: examples ``{"text": str, "entities": [{"start", "end", "label"}]}``, with a ``condition_size`` also
+                ``"condition": [float, ...]``.
             batch_size: windows in a batch.
             verbose: 1 for a progress bar.
 
         Raises:
-            DataError: a broken example or an unknown label.
+            DataError: a broken example, an unknown label, or a condition that does not fit.
         """
-        examples = check_examples(data, self.labels, "data")
-        predicted = self.predict([text for text, _ in examples], batch_size=batch_size, verbose=verbose)
-        return span_scores(predicted, [gold for _, gold in examples], self.labels)
+        examples = check_examples(data, self.labels, "data", self.condition_size)
+        records = [{"text": example.text, "condition": example.condition} for example in examples]
+        predicted = self.predict(records, batch_size=batch_size, verbose=verbose)
+        return span_scores(predicted, [example.entities for example in examples], self.labels)
 
     def predict(
         self,
-        texts: str | Iterable[str],
+        texts: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]],
         *,
+        conditions: Any = None,
         batch_size: int = 32,
         threshold: float | Mapping[str, float] | None = None,
         flat: bool | None = None,
@@ -256,7 +279,8 @@ class NER(Training):
         """Entities of texts.
 
         Args:
-            texts: texts of any length, or one string.
+            texts: texts of any length, or one; each a string or a record ``{"text": str, "condition": [float, ...]}``.
+            conditions: ``(n, condition_size)``, or ``(condition_size,)`` for one text, instead of those in records.
             batch_size: windows in a batch.
             threshold: instead of the recogniser's own.
             flat: instead of the recogniser's own.
@@ -264,23 +288,28 @@ class NER(Training):
 
         Returns:
             For each text a list of dicts ``start``, ``end`` (exclusive), ``label``, ``score``, ``text``, by place; for
-            one string one such list. The score is the logit of a pointer head, or the probability that the tags of
+            one text one such list. The score is the logit of a pointer head, or the probability that the tags of
             the entity's tokens are what they are (CRF: summed over all tags of the rest).
 
         Raises:
-            DataError: something that is not a string.
+            DataError: something that is not a text; a condition that is missing or does not fit. Names the text.
+            ConfigError: conditions for a recogniser without condition_size; other arguments that cannot work.
         """
-        if isinstance(texts, str):
-            return self.predict([texts], batch_size=batch_size, threshold=threshold, flat=flat, verbose=verbose)[0]
-        texts = list(texts)
+        if isinstance(texts, (str, Mapping)):
+            one = None if conditions is None else [conditions]
+            return self.predict(
+                [texts], conditions=one, batch_size=batch_size, threshold=threshold, flat=flat, verbose=verbose
+            )[0]
+        plain, vectors = texts_with_conditions(texts, conditions, self.condition_size)
         options = self._run_options(batch_size)
         limits = self._limits(self.threshold if threshold is None else threshold)
         found: list[list[dict[str, Any]]] = []
-        for first in range(0, len(texts), _CHUNK):
+        for first in range(0, len(plain), _CHUNK):
+            part = slice(first, first + _CHUNK)
             found += recognise(
                 self._forward,
                 self._head,
-                self._documents(texts[first : first + _CHUNK]),
+                self._documents(plain[part], vectors[part]),
                 threshold=limits,
                 flat=self.flat if flat is None else flat,
                 verbose=verbose,
@@ -288,20 +317,23 @@ class NER(Training):
             )
         return found
 
-    def pointer_scores(self, text: str) -> PointerScores:
+    def pointer_scores(self, text: str | Mapping[str, Any], condition: Any = None) -> PointerScores:
         """Scores of all spans of one text.
 
         Of a long text only spans that fit into a window have one, from the window with most context.
 
+        Args:
+            text: a string or a record, see `predict`.
+            condition: ``(condition_size,)``, instead of that in the record.
+
         Raises:
             ConfigError: the head has no such scores.
+            DataError: see `predict`.
         """
         if not isinstance(self._head, PointerHead):
             raise ConfigError(f"only pointer heads score spans; this recogniser has head={self.head!r}.")
-        document = self._documents([text])[0]
-        n = document.size
-        scores = np.full((len(self.labels), n, n), MASKED_SCORE, np.float32)
-        best = np.full((n, n), -1.0)
+        one = None if condition is None else [condition]
+        document = self._documents(*texts_with_conditions([text], one, self.condition_size))[0]
         blocks = run_windows(
             self._forward,
             self._head,
@@ -312,16 +344,8 @@ class NER(Training):
             ],
             **self._run_options(1),
         )
-        for window, block in zip(document.windows, blocks, strict=True):
-            place = np.arange(window.size)
-            left = place if window.start else np.full(window.size, np.inf)
-            right = place[::-1] if window.start + window.size < n else np.full(window.size, np.inf)
-            context = np.minimum(left[:, None], right[None, :])
-            here = slice(window.start, window.start + window.size)
-            better = context > best[here, here]
-            scores[:, here, here] = np.where(better, block, scores[:, here, here])
-            best[here, here] = np.where(better, context, best[here, here])
-        encoding, first = document.encoding, document.first
+        scores = merge_blocks(document, blocks, len(self.labels), MASKED_SCORE)
+        encoding, first, n = document.encoding, document.first, document.size
         return PointerScores(encoding.tokens[first : first + n], encoding.offsets[first : first + n], scores)
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 from kexue.errors import ConfigError, DataError
 from kexue.files import atomic_write
 from kexue.text.data.columns import COLUMN_FORMATS, ColumnReader, looks_like_germeval
-from kexue.text.data.records import JSON_READERS, Example, check_example, iterate_json, json_format
+from kexue.text.data.records import (
+    JSON_READERS,
+    Example,
+    check_condition,
+    check_example,
+    iterate_json,
+    json_format,
+)
 from kexue.text.data.sources import DataWarning, read_lines, read_source
 
 __all__ = ["ENTITY_FORMATS", "read_entities", "split", "statistics", "write_jsonl"]
@@ -39,7 +46,8 @@ def read_entities(
     Formats:
         ``jsonl``: kexue JSON Lines, one canonical example a line. ``cluener``: JSON Lines with ``label: {type:
         {surface: [[start, inclusive end]]}}``. ``cmeee``: entities with ``start_idx``, inclusive ``end_idx``,
-        ``type``. Each of the three may also be one JSON array.
+        ``type``. Each of the three may also be one JSON array, and their records may hold a ``condition``, a list of
+        numbers, which is kept.
         ``bio`` (IOB2), ``iob1``, ``bioes`` (also BILOU letters), ``bmes`` (also called ``bmeso``): token and tag in
         columns, tab or space between them, a blank line between sentences, ``-DOCSTART-`` lines ignored. Tokens that
         are all one character and a digit (Weibo) lose the digit. ``germeval``: index, token, outer and inner tag
@@ -64,7 +72,7 @@ def read_entities(
 
     Returns:
         Examples ``{"text": str, "entities": [{"start": int, "end": int, "label": str}]}``, end exclusive, character
-        offsets, entities sorted.
+        offsets, entities sorted; with the key ``"condition"`` where the record has one.
 
     Raises:
         DataError: names file and line of what is wrong; an empty file too.
@@ -158,7 +166,10 @@ def _json_examples(
             yield number, record
             continue
         try:
-            yield number, JSON_READERS[format](record, labels, labelled, end_inclusive)
+            example = JSON_READERS[format](record, labels, labelled, end_inclusive)
+            if record.get("condition") is not None:
+                example["condition"] = check_condition(record["condition"])
+            yield number, example
         except DataError as error:
             yield number, error
 
@@ -188,6 +199,8 @@ def write_jsonl(path: str | os.PathLike[str], examples: Iterable[Example]) -> No
             try:
                 entities = [(e["start"], e["end"], e["label"], None) for e in example["entities"]]
                 checked = check_example(example["text"], entities, None)
+                if "condition" in example and example["condition"] is not None:
+                    checked["condition"] = check_condition(example["condition"])
             except (KeyError, TypeError) as error:
                 raise DataError(f"example {number}: not of the form of kexue's examples ({error!r})") from None
             except DataError as error:

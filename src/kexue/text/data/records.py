@@ -1,15 +1,21 @@
 """Checking one example, and readers of the JSON formats."""
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from kexue.errors import DataError
 
-__all__ = ["JSON_READERS", "Example", "check_example", "iterate_json", "json_format"]
+__all__ = ["JSON_READERS", "Example", "check_condition", "check_example", "iterate_json", "json_format"]
 
 Example = dict[str, Any]
-"""``{"text": str, "entities": [{"start": int, "end": int, "label": str}]}``, end exclusive, in characters."""
+"""``{"text": str, "entities": [{"start": int, "end": int, "label": str}]}``, end exclusive, in characters; where
+the text has a condition, also ``"condition": [float, ...]``."""
+
+_LARGEST = float(np.finfo("float32").max)
 
 
 def check_example(text: Any, spans: list[tuple[Any, Any, Any, Any]], labels: Collection[str] | None) -> Example:
@@ -47,6 +53,28 @@ def check_example(text: Any, spans: list[tuple[Any, Any, Any, Any]], labels: Col
         found.add((start, end, label))
     entities = [{"start": start, "end": end, "label": label} for start, end, label in sorted(found)]
     return {"text": text, "entities": entities}
+
+
+def check_condition(value: Any) -> list[float]:
+    """The numbers of a condition.
+
+    Raises:
+        DataError: says what is wrong, without the place.
+    """
+    if hasattr(value, "__array__"):
+        value = np.asarray(value).tolist()
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+        raise DataError(f"the condition must be a list of numbers. Received: {value!r:.80}")
+    numbers = list(value)
+    if not numbers:
+        raise DataError("the condition must be a list of numbers. Received: an empty one")
+    for place, number in enumerate(numbers):
+        # Written so that NaN fails too.
+        if isinstance(number, bool) or not isinstance(number, Real) or not abs(number) <= _LARGEST:
+            raise DataError(
+                f"the condition must be a list of finite 32-bit numbers. Received at place {place}: {number!r:.80}"
+            )
+    return [float(number) for number in numbers]
 
 
 def iterate_json(name: str, lines: list[str | None]) -> Iterator[tuple[int, Any]]:
