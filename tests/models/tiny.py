@@ -139,9 +139,103 @@ MASKS: dict[str, Any] = {
 OWN_REFERENCE = ("xlnet", "deberta_v2", "gau_alpha", "two_stream", "convolution", "gau")
 CONFIGS = FAMILIES | VARIANTS | {name: {"mask": mask} for name, mask in MASKS.items()}
 
+# What follows is not written out in NumPy as a whole model (test_reference.py); the suite has it, and so have the tests
+# of the parts.
+DECODERS: dict[str, dict[str, Any]] = {  # that no family has
+    "decoder_rotary": {"position": "rotary", "decoder_layers": 2, "embedding_size": 8, "condition_size": 3},
+    "decoder_learned": {
+        "position": "learned", "decoder_layers": 1, "norm_order": "feedforward", "key_heads": 1,
+        "attention_options": {"scale": "log_n"},
+    },
+}  # fmt: skip
+SKEW = np.zeros((2, 4, 4))
+SKEW[0, 0, 1], SKEW[0, 1, 0], SKEW[1, 2, 3], SKEW[1, 3, 2] = -1, 1, -1, 1
+YARN = {"kind": "yarn", "factor": 4.0, "original_length": 40}
+POSITIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "learned_multiply": ("learned", {"mode": "multiply"}),
+    "hierarchical_default": ("hierarchical", {}),
+    "sinusoidal": ("sinusoidal", {}),
+    "sinusoidal_theta": ("sinusoidal", {"train_theta": True, "base": 100.0, "order": "split"}),
+    "trainable_sinusoidal": ("trainable_sinusoidal", {}),
+    "recursive": ("recursive", {}),
+    "recursive_mlp": ("recursive", {"cell": "mlp"}),
+    "floater": ("floater", {}),
+    "floater_skew": ("floater", {"dynamics": "skew", "method": "euler", "steps": 2}),
+    "multiplicative": ("multiplicative", {}),
+    "complex": ("complex", {}),
+    "complex_words": ("complex", {"share": "words", "layout": "interleaved"}),
+    "conv": ("conv", {}),
+    "tupe": ("tupe", {}),
+    "tupe_reset": ("tupe", {"reset": True, "normalize": False}),
+    "alibi": ("alibi", {}),
+    "rotary_partial": ("rotary", {"fraction": 0.5, "base": 100.0}),
+    "rotary_yarn": ("rotary", {"scaling": YARN, "layout": "half"}),
+    "rotary_theta": ("rotary", {"train_theta": True}),
+    "rotary_nd": ("rotary_nd", {"grid": [4, 3]}),
+    "rotary_generators": ("rotary_generators", {"generators": SKEW.tolist(), "grid": [4, 3]}),
+    "transformer_xl": ("transformer_xl", {}),
+    "transformer_xl_clamp": ("transformer_xl", {"clamp": 2}),
+    "deberta_words": ("deberta", {}),
+    "shaw_values": ("shaw", {}),
+    "t5_buckets": ("t5", {}),
+}
+"""Name in a test to ``position`` and ``position_options``."""
+ALONE = {"num_segments": 0, "num_layers": 1, "max_length": 20}
+"""Of models that are there for their positions."""
+LINEAR = {"attention": "linear", "position": "rotary"}
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "log_n": {"attention_options": {"scale": "log_n"}, "mask": "causal"},
+    "log_n_short": {"attention_options": {"scale": {"train_length": 8, "clip": True}}},
+    "softmax_plus": {"attention_options": {"scale": "softmax_plus"}, "position": "rotary"},
+    "talking": {"attention_options": {"talking": "pre"}, "mask": "causal"},
+    "talking_twice": {"attention_options": {"talking": "pre_post", "logit_heads": 2}},
+    "residual_scores": {"attention_options": {"residual_scores": True}, "mask": "causal"},
+    "residual_talking": {"attention_options": {"residual_scores": True, "talking": "pre_post"}, "position": "rotary"},
+    "linear_exp": LINEAR | {"mask": "permuted"},
+    "linear_elu": LINEAR | {"attention_options": {"feature": "elu+1"}, "mask": "causal"},
+    "linear_relu": LINEAR | {"attention_options": {"feature": "relu"}, "mask": "prefix"},
+    "linear_double_softmax": LINEAR | {"attention_options": {"feature": "double_softmax"}},
+    "linear_performer": LINEAR | {"attention_options": {"feature": "performer"}},
+    "linear_cosine": {
+        "attention": "linear", "attention_options": {"feature": "cosine+1"},
+        "mask": {"name": "causal", "config": {"reverse": True}},
+    },
+    "gau_squared_relu": GAU | {"attention_options": {"normalizer": "squared_relu"}, "position": "alibi"},
+    "gau_plus": GAU | {"attention_options": {"normalizer": "softmax_plus"}, "mask": "prefix", "position": "tupe"},
+}  # fmt: skip
+NEAR = {"name": "window", "config": {"left": 1, "right": 1}}
+RULES: dict[str, Any] = {
+    "bidirectional": "bidirectional",
+    "same_document": "same_document",
+    "causal_window": {"name": "and_or", "config": {"kind": "and", "left": "causal", "right": NEAR}},
+    "prefix_or_window": {"name": "and_or", "config": {"kind": "or", "left": "prefix", "right": NEAR}},
+    # The first token sees nothing at all, not even itself.
+    "strictly_before": {
+        "name": "not", "config": {"inner": {"name": "causal", "config": {"reverse": True}}},
+    },
+}  # fmt: skip
+STREAMS: dict[str, dict[str, Any]] = {
+    "two_stream_rotary": XLNET | {
+        "two_stream": True, "mask": "causal", "position": "rotary", "position_options": {}, "norm_order": "pre",
+    },
+    "two_stream_gau": XLNET | GAU | {
+        "two_stream": True, "mask": "permuted", "position": "rotary", "position_options": {}, "condition_size": 5,
+    },
+}  # fmt: skip
+SUITE: dict[str, dict[str, Any]] = (
+    CONFIGS
+    | ENCODER_DECODERS
+    | DECODERS
+    | STREAMS
+    | {name: ALONE | {"position": kind, "position_options": more} for name, (kind, more) in POSITIONS.items()}
+    | ATTENTIONS
+    | {name: {"mask": mask} for name, mask in RULES.items()}
+)
+"""Every family and every part, for what all of them must do (test_suite.py)."""
+
 
 def config(name: str, **changes: Any) -> TransformerConfig:
-    return TransformerConfig(**SMALL | (CONFIGS | ENCODER_DECODERS)[name] | changes)
+    return TransformerConfig(**SMALL | SUITE[name] | changes)
 
 
 def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
@@ -179,6 +273,8 @@ def batch(model: Transformer, rows: int = ROWS, length: int = LENGTH, seed: int 
         half = rng.integers(1, length, rows)
         two = model.config.num_segments > 1 or related
         data["segment_ids"] = (np.arange(length) >= half[:, None]).astype("int32") * two
+    if "document" in model.mask.needs:
+        data["document_ids"] = (np.arange(length) // 3 + np.zeros((rows, 1))).astype("int32")
     if "rank" in model.mask.needs:
         data["order"] = np.array([rng.permutation(length) for _ in range(rows)], "int32")
     if model.config.condition_size:

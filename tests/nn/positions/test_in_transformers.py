@@ -1,53 +1,27 @@
-"""What every position encoding must do inside a model: padding, packing, shifts, order, files, dtype policies."""
+"""What position encodings must do inside a model beside what every part must (tests/models/test_suite.py)."""
 
 import json
 
-import keras
 import numpy as np
 import pytest
-from tests.models.tiny import LENGTH, ROWS, batch, hidden, numpy
-from tests.nn.positions.kinds import KINDS, RELATIVE, build, config, shared
+from tests.models import tiny
+from tests.models.tiny import LENGTH, POSITIONS, ROWS, batch, config, hidden
 
 from kexue.errors import ConfigError
 from kexue.models import Transformer, TransformerConfig
 from kexue.models.weights import named_weights
-from kexue.nn import masks
 from kexue.nn.positions import registry
 from kexue.nn.positions.base import Sizes
 
-each = pytest.mark.parametrize("kind", KINDS)
+each = pytest.mark.parametrize("kind", POSITIONS)
+# Encodings that see differences of flat positions only.
+RELATIVE = ("alibi", "rotary_partial", "rotary_yarn", "rotary_theta", "transformer_xl", "transformer_xl_clamp",
+            "deberta_words", "shaw_values", "t5_buckets")  # fmt: skip
 TIGHT = {"rtol": 1e-4, "atol": 3e-5}
 
 
-@each
-def test_padding_does_not_matter(kind):
-    """Neither its content nor its amount."""
-    model = shared(kind)
-    data = batch(model)
-    data["padding_mask"][:, 5:] = False
-    data["padding_mask"][1, 3:] = False
-    first = hidden(model, data)
-    other = {**data, "token_ids": np.where(data["padding_mask"], data["token_ids"], 7).astype("int32")}
-    keep = data["padding_mask"]
-    np.testing.assert_array_equal(hidden(model, other)[keep], first[keep])
-    short = {name: value[:, :5] for name, value in data.items()}
-    np.testing.assert_allclose(hidden(model, short)[keep[:, :5]], first[keep], **TIGHT)
-
-
-@each
-def test_packed_equals_padded(kind):
-    model, lengths = shared(kind), (4, 1, 3)
-    padded = batch(model)
-    padded["padding_mask"] = np.arange(LENGTH) < np.array([*lengths, *[1] * (ROWS - 3)])[:, None]
-    packed = {n: np.concatenate([v[i, :k] for i, k in enumerate(lengths)])[None] for n, v in padded.items()}
-    packed["document_ids"] = np.repeat(np.arange(1, 4, dtype="int32"), lengths)[None]
-    packed = {n: np.pad(v, ((0, 0), (0, 2))) for n, v in packed.items()}
-    got, want = hidden(model, packed)[0], hidden(model, padded)
-    starts = np.cumsum([0, *lengths])
-    for row, n in enumerate(lengths):
-        np.testing.assert_allclose(got[starts[row] : starts[row] + n], want[row, :n], **TIGHT)
-    packed["token_ids"][0, 0] = 5 + (packed["token_ids"][0, 0] == 5)
-    np.testing.assert_array_equal(hidden(model, packed)[0, 4:8], got[4:8])
+def shared(kind):
+    return tiny.shared(kind, "lm")  # the suite has compiled it
 
 
 @each
@@ -67,7 +41,7 @@ def test_shift_of_all_positions(kind):
         assert np.abs(moved - plain).max() > 0.02
 
 
-@pytest.mark.parametrize("kind", ["none", *KINDS])
+@pytest.mark.parametrize("kind", ["no_positions", *POSITIONS])
 def test_order_of_tokens(kind):
     """Permuted tokens give permuted outputs exactly if the model knows no positions."""
     model = shared(kind)
@@ -76,25 +50,12 @@ def test_order_of_tokens(kind):
     order = np.array([3, 0, 6, 1, 5, 2, 4])
     moved = hidden(model, {n: v[:, order] for n, v in data.items()})
     difference = np.abs(moved - hidden(model, data)[:, order]).max()
-    assert difference < 1e-4 if kind == "none" else difference > 0.02
-
-
-@each
-def test_files_and_configurations(kind, tmp_path):
-    model = shared(kind)
-    data = batch(model)
-    want = hidden(model, data)
-    again = TransformerConfig.from_dict(json.loads(json.dumps(model.config.to_dict())))
-    assert again == model.config
-    model.save_pretrained(tmp_path / "own")
-    np.testing.assert_allclose(hidden(Transformer.from_pretrained(tmp_path / "own"), data), want, atol=1e-6)
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(hidden(keras.models.load_model(tmp_path / "model.keras"), data), want, atol=1e-6)
+    assert difference < 1e-4 if kind == "no_positions" else difference > 0.02
 
 
 def made(kind):
     sizes = Sizes(width=12, heads=3, key_size=4, max_length=20, vocabulary_size=31)
-    return registry.make(*KINDS[kind], sizes, name="position")
+    return registry.make(*POSITIONS[kind], sizes, name="position")
 
 
 @each
@@ -107,7 +68,7 @@ def test_serialized_encodings(kind):
     assert again.get_config() == encoding.get_config()
     by_object = TransformerConfig.from_dict(config(kind).replace(position=encoding).to_dict())
     assert by_object.position_options == {}
-    weights = named_weights(Transformer(by_object))
+    weights = named_weights(Transformer(by_object, head="lm"))
     assert {n: v.shape for n, v in weights.items() if "position" in n} == {
         n.replace("position_embedding", "position"): v.shape
         for n, v in named_weights(shared(kind)).items()
@@ -117,36 +78,14 @@ def test_serialized_encodings(kind):
 
 @each
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
-def test_dtype_policies(kind, dtype):
-    model = shared(kind)
-    data = batch(model)
-    low = Transformer(model.config, dtype=dtype)
-    low.set_weights(model.get_weights())
-    low.compile_calls = False
-    got = numpy(keras.ops.cast(low(data)["sequence_output"], "float32"))
-    want = hidden(model, data)
-    assert np.isfinite(got).all()
-    np.testing.assert_allclose(got, want, atol=(0.03 if "bf" not in dtype else 0.25) * np.abs(want).max())
-    objects = Transformer(model.config.replace(position=made(kind)), dtype=dtype)
-    layers = [layer for layer in objects.layers if layer.name in ("position", "position_tables")]
+def test_encodings_that_are_objects_take_the_policy_of_the_model(kind, dtype):
+    model = Transformer(config(kind).replace(position=made(kind)), dtype=dtype)
+    layers = [layer for layer in model.layers if layer.name in ("position", "position_tables")]
     assert {getattr(layer, "positions", layer).dtype_policy.name for layer in layers} == {dtype}
-
-
-@pytest.mark.parametrize("kind", ["alibi", "tupe", "conv", "rotary_partial", "complex"])
-def test_causal_models(kind):
-    """A later token never changes an earlier output."""
-    model = build(kind, mask=masks.Causal())
-    data = {n: np.repeat(v[:1], LENGTH, axis=0) for n, v in batch(model).items()}
-    for k in range(LENGTH):
-        data["token_ids"][k, k] = (data["token_ids"][k, k] + 5) % 20 + 3
-    out, base = hidden(model, data), hidden(model, {n: v[:1] for n, v in batch(model).items()})[0]
-    for k in range(1, LENGTH):
-        np.testing.assert_allclose(out[k, :k], base[:k], atol=1e-6)
-        assert np.abs(out[k, k:] - base[k:]).max() > 1e-3
 
 
 def test_unknown_options_are_named():
     with pytest.raises(ConfigError, match=r"no option 'slope'.*slopes"):
         Transformer(config("alibi", position_options={"slope": 1}))
     with pytest.raises(ConfigError, match=r"'alibi'.*'tupe'"):
-        config("none", position="alibbi")
+        config("no_positions", position="alibbi")

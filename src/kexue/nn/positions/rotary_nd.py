@@ -53,7 +53,7 @@ def rotary_nd_angles(coordinates: Any, dim: int, base: float = 10000.0, split: A
         raise ConfigError(f"dim must be a multiple of 2 * {axes}, the number of axes. Received: dim={dim}")
     if split not in ("half", "alternate"):
         raise ConfigError(f"split must be 'half' or 'alternate'. Received: split={split!r}")
-    theta = frequencies(dim // axes, base).astype("float32")  # (dim / 2 N,)
+    theta = ops.convert_to_tensor(frequencies(dim // axes, base), dtype="float32")  # (dim / 2 N,)
     angles = ops.cast(coordinates, "float32")[..., None] * theta  # (..., N, dim / 2 N)
     if split == "alternate":
         angles = ops.swapaxes(angles, -1, -2)

@@ -73,9 +73,10 @@ class TransformerXLPosition(PositionEncoding):
         """Distances, the sinusoids of all distances that a row of this length usually has, and what else is needed.
 
         Returns:
-            ``(rows, index, fits, query_waves, key_waves, differ)``: sinusoids ``(2 span - 1, size)`` float32;
+            ``(rows, index, fits, query_waves, key_waves[, differ])``: sinusoids ``(2 span - 1, size)`` float32;
             ``(batch or 1, length_q, length_k)`` int32 rows of them; whether all distances have a row; sinusoids of
-            the positions themselves for the case that they have not; whether two tokens' segments differ, or None.
+            the positions themselves for the case that they have not; with ``segments`` also whether two tokens'
+            segments differ, None where the batch has no segments.
         """
         q, k = ops.cast(query_positions, "int32"), ops.cast(key_positions, "int32")
         distance = ops.expand_dims(q, -1) - ops.expand_dims(k, -2)  # (b, Lq, Lk)
@@ -88,11 +89,14 @@ class TransformerXLPosition(PositionEncoding):
         fits = ops.all(ops.abs(distance) < span)
         index = ops.clip(distance + (span - 1), 0, 2 * span - 2)
         waves = [distance_sinusoids(p, self.size) for p in (q, k)]
+        common = (rows, index, fits, *waves)
+        if not self.segments:  # Keras layers cannot return None in a functional model
+            return common
         mine, theirs = segments.get("query_segments"), segments.get("key_segments")
         if mine is None or theirs is None:
             # The term would be the same for all keys of a query, and the softmax does not see it.
-            return (rows, index, fits, *waves, None)
-        return (rows, index, fits, *waves, ops.not_equal(ops.expand_dims(mine, -1), ops.expand_dims(theirs, -2)))
+            return (*common, None)
+        return (*common, ops.not_equal(ops.expand_dims(mine, -1), ops.expand_dims(theirs, -2)))
 
     def attention_weights(self, layer: Any, input_size: int) -> dict[str, Any]:
         heads, size = layer.query_heads, layer.key_size
@@ -112,7 +116,8 @@ class TransformerXLPosition(PositionEncoding):
 
     def scores(self, q: Any, k: Any, tables: tuple[Any, ...], *, scale: Any, layer: Any) -> Any:
         w = {name: ops.cast(value, q.dtype) for name, value in layer.position_weights.items()}
-        rows, index, fits, query_waves, key_waves, differ = tables
+        rows, index, fits, query_waves, key_waves = tables[:5]
+        differ = tables[5] if len(tables) > 5 else None
         heads, size = layer.query_heads, layer.key_size
         kernel = ops.reshape(w["kernel"], (self.size, heads, size))
         by_position = q + w["position_bias"]  # (B, Lq, H, K)
