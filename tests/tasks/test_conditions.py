@@ -50,7 +50,7 @@ def same(one, other, **tolerance):
 def told():
     """A recogniser that has learnt to go by the condition."""
     ner = new(condition_size=2)
-    ner.fit(conditioned(32, 1), epochs=10, batch_size=16, learning_rate=2e-2, verbose=0)
+    ner.fit(conditioned(64, 1), epochs=10, batch_size=16, learning_rate=2e-2, verbose=0)
     return ner
 
 

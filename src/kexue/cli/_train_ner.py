@@ -246,7 +246,7 @@ def _report(
     for name, score in scores.items():
         typer.echo(f"\n{name}\n{score.table()}")
     found = (example for data in sets.values() for example in data if example["entities"])
-    example = next(found, {"text": "text", "condition": [0.0] * (task.condition_size or 0)})
+    example: dict[str, Any] = next(found, {"text": "text", "condition": [0.0] * (task.condition_size or 0)})
     sample = example["text"][:60]
     if task.condition_size is not None:
         sample = dumps({"text": sample, "condition": example["condition"]})

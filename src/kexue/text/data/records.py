@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ Example = dict[str, Any]
 """``{"text": str, "entities": [{"start": int, "end": int, "label": str}]}``, end exclusive, in characters; where
 the text has a condition, also ``"condition": [float, ...]``."""
 
+_NUMBERS = (int, float, np.integer, np.floating)
 _LARGEST = float(np.finfo("float32").max)
 
 
@@ -70,7 +70,7 @@ def check_condition(value: Any) -> list[float]:
         raise DataError("the condition must be a list of numbers. Received: an empty one")
     for place, number in enumerate(numbers):
         # Written so that NaN fails too.
-        if isinstance(number, bool) or not isinstance(number, Real) or not abs(number) <= _LARGEST:
+        if isinstance(number, bool) or not isinstance(number, _NUMBERS) or not -_LARGEST <= number <= _LARGEST:
             raise DataError(
                 f"the condition must be a list of finite 32-bit numbers. Received at place {place}: {number!r:.80}"
             )
