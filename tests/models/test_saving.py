@@ -20,7 +20,9 @@ def same(a, b, exact=True):
 
 
 def test_kexue_format_keeps_the_mask_of_the_model(tmp_path):
-    build("bert", mask=Causal() & Window(3, 0)).save_pretrained(tmp_path)
+    model = build("bert", mask=Causal() & Window(3, 0))
+    assert Transformer.from_config(model.get_config()).mask == model.mask
+    model.save_pretrained(tmp_path)
     assert Transformer.from_pretrained(tmp_path).mask == Causal() & Window(3, 0)
     assert Transformer.from_pretrained(tmp_path, mask="prefix").mask != Causal()
 

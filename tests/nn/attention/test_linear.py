@@ -11,7 +11,6 @@ from keras import ops
 from tests.nn.harness import as_numpy, check_layer, gradient, jit
 
 from kexue.errors import ConfigError
-from kexue.models import Transformer, TransformerConfig
 from kexue.nn import masks
 from kexue.nn.attention import linear_scan, registry
 from kexue.nn.attention.linear import LinearAttention
@@ -389,36 +388,3 @@ def test_dropout_hides_keys():
     assert 4 < hidden.sum() < 28
     assert (p[:, ~hidden] > 0).all()
     np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
-
-
-CONFIG = {
-    "vocabulary_size": 30, "hidden_size": 8, "num_layers": 2, "num_heads": 2, "intermediate_size": 16,
-    "attention": "linear", "max_length": 32,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("mask", ["bidirectional", "causal"])
-def test_in_a_transformer(mask, tmp_path):
-    """Packed rows equal padded ones; a saved model is the same one."""
-    options = {"feature": "exp", "key_multiplier": 2}
-    config = TransformerConfig(**CONFIG, attention_options=options, position="rotary", initializer=0.3, mask=mask)
-    model = Transformer(config)
-    ids = np.random.default_rng(0).integers(1, 30, (1, 7)).astype("int32")
-    documents = np.array([[1, 1, 1, 2, 2, 2, 2]], "int32")
-    packed = as_numpy(model({"token_ids": ids, "document_ids": documents})["sequence_output"])
-    pad = np.zeros((2, 5), "int32")
-    pad[0, :3], pad[1, :4] = ids[0, :3], ids[0, 3:]
-    keep = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)
-    padded = as_numpy(model({"token_ids": pad, "padding_mask": keep})["sequence_output"])
-    np.testing.assert_allclose(packed[0, :3], padded[0, :3], atol=1e-5)
-    np.testing.assert_allclose(packed[0, 3:], padded[1, :4], atol=1e-5)
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
-    np.testing.assert_allclose(
-        as_numpy(again({"token_ids": ids, "document_ids": documents})["sequence_output"]), packed, atol=1e-6
-    )
-
-
-def test_a_transformer_says_no_at_construction():
-    with pytest.raises(ConfigError, match="linear attention"):
-        Transformer(TransformerConfig(**CONFIG, mask=masks.Window(2, 2)))

@@ -54,7 +54,7 @@ def test_order_of_tokens(kind):
 
 
 def made(kind):
-    sizes = Sizes(width=12, heads=3, key_size=4, max_length=20, vocabulary_size=31)
+    sizes = Sizes(width=12, heads=3, key_size=4, max_length=20, vocabulary_size=31, hidden_size=12)
     return registry.make(*POSITIONS[kind], sizes, name="position")
 
 
