@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Test processes; 0 runs the tests in one. More arguments: make test PYTEST_ARGS="-k rotary".
 WORKERS ?= 2
 PYTEST_ARGS ?=
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --durations=15 $(PYTEST_ARGS)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 $(PYTEST_ARGS)
 # Arguments of the demo: make demo ARGS="..."
 ARGS ?=
 
