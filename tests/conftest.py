@@ -3,8 +3,9 @@
 import gc
 from collections.abc import Iterator
 
-import kexue  # noqa: F401  chooses the Keras backend before a test imports Keras
 import pytest
+
+import kexue  # noqa: F401  chooses the Keras backend before a test imports Keras
 
 
 @pytest.fixture(autouse=True, scope="module")
