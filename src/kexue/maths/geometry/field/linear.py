@@ -1,0 +1,80 @@
+"""Small exact linear algebra: over Q, modulo a prime, and Q-linear relations between elements."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kexue.maths.geometry.field.element import Element
+    from kexue.maths.geometry.field.field import Field
+
+__all__ = ["combination", "combination_mod", "linear_relation"]
+
+
+def combination(
+    target: Mapping[Hashable, Fraction], vectors: Sequence[Mapping[Hashable, Fraction]]
+) -> list[Fraction] | None:
+    """Rational q with ``target = sum q_i vectors_i`` for sparse independent vectors, or None."""
+    return _solve(target, vectors, lambda x: Fraction(x), lambda x: 1 / x)
+
+
+def combination_mod(
+    target: Mapping[Hashable, int], vectors: Sequence[Mapping[Hashable, int]], prime: int
+) -> list[int] | None:
+    """The same over the field with ``prime`` elements."""
+
+    class Residue(int):
+        def __new__(cls, value: int) -> Residue:
+            return super().__new__(cls, int(value) % prime)
+
+        def __add__(self, other: int) -> Residue:
+            return Residue(int(self) + int(other))
+
+        def __sub__(self, other: int) -> Residue:
+            return Residue(int(self) - int(other))
+
+        def __mul__(self, other: int) -> Residue:
+            return Residue(int(self) * int(other))
+
+    return _solve(target, vectors, Residue, lambda x: Residue(pow(int(x), -1, prime)))
+
+
+def _solve(target: Mapping[Hashable, Any], vectors: Sequence[Mapping[Hashable, Any]], make: Any, invert: Any) -> Any:
+    keys = list(dict.fromkeys([*target, *(key for vector in vectors for key in vector)]))
+    width = len(vectors)
+    rows = [[make(v.get(key, 0)) for v in vectors] + [make(target.get(key, 0))] for key in keys]
+    pivot_of: list[int] = []
+    row = 0
+    for column in range(width):
+        pivot = next((r for r in range(row, len(rows)) if rows[r][column]), None)
+        if pivot is None:
+            return None if any(target.values()) else [make(0)] * width
+        rows[row], rows[pivot] = rows[pivot], rows[row]
+        factor = invert(rows[row][column])
+        rows[row] = [x * factor for x in rows[row]]
+        for r in range(len(rows)):
+            if r != row and rows[r][column]:
+                scale = rows[r][column]
+                rows[r] = [x - scale * y for x, y in zip(rows[r], rows[row], strict=True)]
+        pivot_of.append(row)
+        row += 1
+    if any(r[width] for r in rows[row:]):
+        return None
+    return [rows[r][width] for r in pivot_of]
+
+
+def linear_relation(field: Field, target: Element, basis: Sequence[Element]) -> list[Fraction] | None:
+    """Rational q with ``target = sum q_i basis_i`` for Q-independent elements, or None."""
+    ring = field.ring
+    every = [target, *basis]
+    for element in every:
+        element.lift()
+    common = ring.one
+    for element in every:
+        common = common * ring.quotient(element.den, ring.gcd(common, element.den))
+    vectors = [
+        {m: Fraction(c) for m, c in ring.terms(element.num * ring.quotient(common, element.den))} for element in every
+    ]
+    return combination(vectors[0], vectors[1:])
