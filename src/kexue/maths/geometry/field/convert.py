@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.field import kernels
 from kexue.maths.geometry.field.element import Element
-from kexue.maths.geometry.field.functions import jet, special_function
+from kexue.maths.geometry.field.functions import special_function
 from kexue.maths.geometry.field.linear import linear_relation
 from kexue.maths.geometry.field.parser import parse
 
@@ -32,7 +32,7 @@ _REFUSED = {
 
 
 def from_any(field: Field, value: Any) -> Element:
-    """One element from a string, a float, a SymPy expression or anything SymPy's ``sympify`` takes, strings excepted."""
+    """One element from a string, a float, a SymPy expression or whatever ``sympify(strict=True)`` takes."""
     expression = _expression(field, value)
     _prepare(field, [expression])
     return _Converter(field, {}).convert(expression)

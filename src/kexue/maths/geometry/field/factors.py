@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field as member
+from dataclasses import dataclass
+from dataclasses import field as member
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from kexue.maths.geometry.field.element import Element
 if TYPE_CHECKING:
     from kexue.maths.geometry.field.field import Field
 
-__all__ = ["Factored", "factored", "positive_sign", "prime_factors"]
+__all__ = ["Factored", "factored", "is_integer", "positive_sign", "prime_factors", "refuse_negative"]
 
 
 @dataclass
@@ -32,6 +33,11 @@ class Factored:
             self.powers[key] = total
         else:
             self.powers.pop(key, None)
+
+
+def is_integer(key: Hashable) -> bool:
+    """Whether a factor is a prime number."""
+    return isinstance(key, tuple) and key[:1] == ("integer",)
 
 
 def prime_factors(n: int) -> dict[int, int]:
@@ -126,7 +132,7 @@ def positive_sign(field: Field, product: Factored, what: str) -> int:
     sign = product.sign
     free = []
     for key, power in product.powers.items():
-        if isinstance(key, tuple) and key and key[0] == "integer":
+        if is_integer(key):
             continue
         known = field.positive.get(key)
         if known is None:
@@ -139,13 +145,13 @@ def positive_sign(field: Field, product: Factored, what: str) -> int:
         if turn:
             sign = -sign
         value = -product.values[key] if turn else product.values[key]
-        field.assumptions.append(f"{value} > 0 ({what})")
+        field.assume(value, what)
     return sign
 
 
 def refuse_negative(what: str) -> ConfigError:
     """The error for a quantity that was assumed positive before and would now have to be negative."""
     return ConfigError(
-        f"{what} is negative where earlier roots and logarithms take their arguments as positive, so it lies on another "
-        f"branch; write it with the opposite sign (for example log(1 - x), not log(x - 1), where sqrt(1 - x) stands)."
+        f"{what} is negative where earlier roots and logarithms take their arguments as positive, so it lies on "
+        f"another branch; write it with the opposite sign (log(1 - x), not log(x - 1), where sqrt(1 - x) stands)."
     )

@@ -49,7 +49,7 @@ class Field:
         backend: "flint" or "sympy"; None takes :func:`~kexue.maths.geometry.field.rings.default_backend`.
 
     Attributes:
-        assumptions: what was taken as positive when a root or a logarithm was rewritten.
+        positives: elements that were taken as positive where a root or a logarithm stands.
         canonical: False once a function without a known algebraic theory (a special function of SymPy, several
             inverse functions) has entered: zero is then still zero, but an identity between such functions is unknown.
 
@@ -74,7 +74,8 @@ class Field:
             raise ConfigError(f"Each name must stand once among coordinates, parameters, functions; twice: {twice}.")
         self.opaque = known_opaque() | {function.name: function for function in opaque}
         self.backend = backend or default_backend()
-        self.assumptions: list[str] = []
+        self.positives: list[Element] = []
+        self._assumptions: list[tuple[str, Element]] = []
         self.canonical = True
         self.generators: dict[str, Generator] = {}  # by variable name, in order of creation
         self.values: dict[Any, Element] = {}  # of (kind, ...) already made
@@ -102,6 +103,16 @@ class Field:
     def parameters(self) -> tuple[str, ...]:
         """Constants declared or met so far."""
         return tuple(g.data for g in self.generators.values() if g.kind == "parameter")
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What was taken as positive where a root or a logarithm stands, in words."""
+        return tuple(dict.fromkeys(f"{element} > 0 ({why})" for why, element in self._assumptions))
+
+    def assume(self, element: Element, why: str) -> None:
+        """Take an element as positive from now on."""
+        self.positives.append(element)
+        self._assumptions.append((why, element))
 
     def adjoin(self, kind: str, data: Any, coordinates: frozenset[int], key: Any, names: str | None = None) -> Element:
         """A new transcendental generator, remembered under ``key``."""

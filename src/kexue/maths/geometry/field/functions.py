@@ -168,7 +168,7 @@ def _jet(field: Field, generator: Generator, i: int) -> Element:
     for j, u in enumerate(arguments):
         slope = field.diff(u, i)
         if slope:
-            raised = orders[:j] + (orders[j] + 1,) + orders[j + 1 :]
+            raised = (*orders[:j], orders[j] + 1, *orders[j + 1 :])
             terms.append(jet(field, name, arguments, raised) * slope)
     return field.sum(terms)
 

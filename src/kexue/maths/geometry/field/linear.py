@@ -17,7 +17,7 @@ def combination(
     target: Mapping[Hashable, Fraction], vectors: Sequence[Mapping[Hashable, Fraction]]
 ) -> list[Fraction] | None:
     """Rational q with ``target = sum q_i vectors_i`` for sparse independent vectors, or None."""
-    return _solve(target, vectors, lambda x: Fraction(x), lambda x: 1 / x)
+    return _solve(target, vectors, Fraction, lambda x: 1 / x)
 
 
 def combination_mod(

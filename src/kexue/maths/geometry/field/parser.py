@@ -14,18 +14,17 @@ from kexue.errors import DataError
 
 __all__ = ["FUNCTIONS", "parse", "plain_name", "spell"]
 
-FUNCTIONS = (
+_FUNCTION_NAMES = (
     "sqrt cbrt exp log ln sin cos tan cot sec csc sinh cosh tanh coth sech csch asin acos atan asinh acosh atanh "
     "LambertW erf gamma besselj bessely besseli besselk abs diff"
-).split()
-_GREEK = dict(
-    zip(
-        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩϕϑϵ",
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-        "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega phi theta epsilon".split(),
-        strict=True,
-    )
 )
+FUNCTIONS = _FUNCTION_NAMES.split()
+_LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩϕϑϵ"
+_LETTER_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega phi theta epsilon"
+)
+_GREEK = dict(zip(_LETTERS, _LETTER_NAMES.split(), strict=True))
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\d.]))|(?P<name>[A-Za-z_]\w*)(?P<primes>'*)"
@@ -77,9 +76,8 @@ class _Parser:
                 break
             match = _TOKEN.match(text, at)
             if match is None:
-                raise self._error(
-                    "a character that does not belong in a formula", at + len(text[at:]) - len(text[at:].lstrip())
-                )
+                start = at + len(text[at:]) - len(text[at:].lstrip())
+                raise self._error("a character that does not belong in a formula", start)
             kind = match.lastgroup if match.lastgroup != "primes" else "name"
             assert kind is not None
             self.tokens.append((kind, match.group(kind) + (match.group("primes") or ""), match.start(kind)))
@@ -169,7 +167,7 @@ class _Parser:
 
         kind, text, position = self._next()
         if kind == "number":
-            if len(text) > 200 or abs(int((re.split("[eE]", text) + ["0"])[1])) > 300:
+            if len(text) > 200 or abs(int([*re.split("[eE]", text), "0"][1])) > 300:
                 raise self._error("a number too long", position)
             return sympy.Rational(text)
         if kind == "op" and text == "(":

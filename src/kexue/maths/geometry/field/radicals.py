@@ -21,8 +21,16 @@ from typing import TYPE_CHECKING
 
 from kexue.errors import ConfigError
 from kexue.maths.geometry.field.element import Element
-from kexue.maths.geometry.field.factors import Factored, factored, positive_sign, prime_factors, refuse_negative
+from kexue.maths.geometry.field.factors import (
+    Factored,
+    factored,
+    is_integer,
+    positive_sign,
+    prime_factors,
+    refuse_negative,
+)
 from kexue.maths.geometry.field.linear import combination_mod
+from kexue.maths.geometry.field.sampling import branch
 
 if TYPE_CHECKING:
     from kexue.maths.geometry.field.field import Field
@@ -118,7 +126,7 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
         if e.numerator % n:
             inner.times(key, value, Fraction(e.numerator % n))
     result = field.one
-    if any(not (isinstance(key, tuple) and key[:1] == ("integer",)) for key in outer.powers) and n == 2:
+    if any(not is_integer(key) for key in outer.powers) and n == 2:
         orientation = positive_sign(field, outer, "out of a square root")
     for key, e in outer.powers.items():
         result = result * outer.values[key] ** int(e)
@@ -162,16 +170,18 @@ def _new_root(field: Field, inner: Factored, n: int) -> Element:
     value = field.integer(inner.sign)
     for key, e in inner.powers.items():
         value = value * inner.values[key] ** int(e)
-    nested = any(entry[1] is None for entry in field.kernels["root"])
-    if nested and not _independent(field, value, n):
+    free = [key for key in inner.powers if not is_integer(key) and key not in field.positive]
+    if n == 2 and len(free) <= 1 and field.generators_of(value) and positive_sign(field, inner, "under a root") < 0:
+        return field.i * _polynomial_root(field, -value, 2)  # the principal root of what is negative
+    if any(entry[1] is None for entry in field.kernels["root"]) and not _independent(field, value, n):
         return _dependent_root(field, value, n)
     return _adjoin(field, value, n, inner)
 
 
 def _adjoin(field: Field, value: Element, n: int, product: Factored | None) -> Element:
     imaginary = value == -1 and n == 2
-    if not imaginary:
-        field.assumptions.append(f"{value} > 0 (under a root)") if field.coordinates_of(value) else None
+    if field.generators_of(value):
+        field.assume(value, "under a root")
     key = "i" if imaginary else ("root", n, value.key())
     w = field.adjoin_root("i" if imaginary else "root", value, value, n, key)
     field.kernels["root"].append((n, product, w))
@@ -201,9 +211,15 @@ def _dependent_root(field: Field, radicand: Element, n: int) -> Element:
             factor = None if entry is None else entry[2]
             square = radicand if factor is None else radicand * (factor * factor)
             found = _square_root(field, square)
-            if found is not None and found * found == square:
-                field.assumptions.append(f"{found} > 0 (out of a square root)")
-                return found if factor is None else found / factor
+            if found is None or found * found != square:
+                continue
+            found = found if factor is None else found / factor
+            sign = branch(found, radicand)
+            if sign is None:
+                continue
+            if not sign:  # on one side of a zero the one, on the other side the other
+                field.assume(found, "out of a square root")
+            return found * (sign or 1)
     raise _refuse(radicand, n)
 
 
@@ -258,7 +274,7 @@ def conjugate(field: Field, den: Poly, variable: int, degree: int) -> Poly:
     ring = field.ring
     parts: list[dict[tuple[int, ...], int]] = [{} for _ in range(degree)]
     for monomial, c in ring.terms(den):
-        parts[monomial[variable]][monomial[:variable] + (0,) + monomial[variable + 1 :]] = c
+        parts[monomial[variable]][(*monomial[:variable], 0, *monomial[variable + 1 :])] = c
     coefficients = [Element(field, ring.from_terms(part), ring.one, ring) for part in parts]
     filled = [k for k, c in enumerate(coefficients) if c]
     if len(filled) == 1:
