@@ -23,7 +23,7 @@ from kexue.maths.geometry.field.rings import Poly, Ring, default_backend, make_r
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Field", "Generator"]
+__all__ = ["Field", "Generator", "split_names"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,9 @@ class Field:
         opaque: Iterable[OpaqueFunction] = (),
         backend: str | None = None,
     ) -> None:
-        self.coordinates = _names(coordinates, "coordinates")
-        self._declared = None if parameters is None else _names(parameters, "parameters")
-        self.functions = None if functions is None else _names(functions, "functions")
+        self.coordinates = split_names(coordinates, "coordinates")
+        self._declared = None if parameters is None else split_names(parameters, "parameters")
+        self.functions = None if functions is None else split_names(functions, "functions")
         both = [*self.coordinates, *(self._declared or ()), *(self.functions or ())]
         twice = sorted({name for name in both if both.count(name) > 1})
         if twice:
@@ -416,7 +416,7 @@ class Field:
         )
 
 
-def _names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
+def split_names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
     """Names from a sequence or from one string, split at commas and spaces."""
     from kexue.maths.geometry.field.parser import plain_name
 
