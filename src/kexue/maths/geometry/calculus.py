@@ -185,7 +185,7 @@ def lie_bracket(u: Tensor, v: Tensor) -> Tensor:
 
 
 def lie_derivative(vector: Tensor, tensor: Tensor) -> Tensor:
-    """``L_v T`` in coordinates: ``v^k d_k T``, minus ``d_k v^i`` for each upper, plus ``d_j v^k`` for each lower index."""
+    """``L_v T`` in coordinates: ``v^k d_k T``, less ``d_k v^i`` for each upper, plus ``d_j v^k`` for each lower index."""
     if vector.variance != "u" or not vector.frame.is_coordinate or tensor.frame is not vector.frame:
         raise DataError("A vector and a tensor with coordinate components were expected.")
     field, n = tensor.field, tensor.dimension

@@ -7,7 +7,7 @@ d(a ^ b) = da ^ b + (-1)**p a ^ db. Components stand on dx^i1 ^ ... ^ dx^ip with
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 from kexue.errors import DataError
@@ -42,7 +42,7 @@ class Form:
         self.degree = degree
         self.components = {i: v for i, v in components.items() if v}
         for i in self.components:
-            ordered = all(a < b for a, b in zip(i, i[1:], strict=False))
+            ordered = all(a < b for a, b in pairwise(i))
             if len(i) != degree or not ordered or not all(0 <= k < field.dimension for k in i):
                 raise DataError(f"{degree} increasing numbers below {field.dimension} were expected, received {i}.")
 

@@ -138,12 +138,12 @@ class Invariants:
         """
         self._require_lorentzian()
         if tetrad is None:
-            l, n, m, mbar, turn = self._own_tetrad()
+            k, n, m, mbar, turn = self._own_tetrad()
         else:
-            l, n, m, mbar = ([self.field(x) for x in vector] for vector in tetrad)
-            turn = self._check_tetrad(l, n, m, mbar)
-        psi = self._psi(self.curvature.weyl, l, n, m, mbar)
-        return NewmanPenrose(tuple(p * turn for p in psi), (l, n, m, mbar))
+            k, n, m, mbar = ([self.field(x) for x in vector] for vector in tetrad)
+            turn = self._check_tetrad(k, n, m, mbar)
+        psi = self._psi(self.curvature.weyl, k, n, m, mbar)
+        return NewmanPenrose(tuple(p * turn for p in psi), (k, n, m, mbar))
 
     def _require_lorentzian(self) -> None:
         if self.dimension != 4 or self.determinant_sign > 0:
@@ -156,13 +156,13 @@ class Invariants:
         terms = [u[a] * x * v[b] for a, row in enumerate(self.frame.metric_rows) for b, x in row if u[a] and v[b]]
         return self.field.sum(terms)
 
-    def _check_tetrad(self, l: Vector, n: Vector, m: Vector, mbar: Vector) -> int:
-        names = {"l.l": (l, l), "n.n": (n, n), "m.m": (m, m), "mbar.mbar": (mbar, mbar)}
-        names |= {"l.m": (l, m), "l.mbar": (l, mbar), "n.m": (n, m), "n.mbar": (n, mbar)}
+    def _check_tetrad(self, k: Vector, n: Vector, m: Vector, mbar: Vector) -> int:
+        names = {"l.l": (k, k), "n.n": (n, n), "m.m": (m, m), "mbar.mbar": (mbar, mbar)}
+        names |= {"l.m": (k, m), "l.mbar": (k, mbar), "n.m": (n, m), "n.mbar": (n, mbar)}
         for name, (u, v) in names.items():
             if self._dot(u, v):
                 raise DataError(f"A null tetrad was expected, received {name} = {self._dot(u, v)}.")
-        product = self._dot(l, n), self._dot(m, mbar)
+        product = self._dot(k, n), self._dot(m, mbar)
         if not (product[0] * product[0] == 1 and product[0] == -product[1]):
             raise DataError(f"l.n = -m.mbar = -1 or 1 was expected, received {product[0]} and {product[1]}.")
         return 1 if product[0] == -1 else -1
@@ -181,11 +181,11 @@ class Invariants:
         half = self.field.sqrt(2).inverse()
         e0, e1, e2, e3 = ([x * half for x in column] for column in columns)
         i = self.field.i
-        l = [x + y for x, y in zip(e0, e1, strict=True)]
+        k = [x + y for x, y in zip(e0, e1, strict=True)]
         n = [x - y for x, y in zip(e0, e1, strict=True)]
         m = [x + i * y for x, y in zip(e2, e3, strict=True)]
         mbar = [x - i * y for x, y in zip(e2, e3, strict=True)]
-        return l, n, m, mbar, turn
+        return k, n, m, mbar, turn
 
     def _in_own_frame(self, vector: Vector) -> Vector:
         h = self.frame.coframe
@@ -201,8 +201,8 @@ class Invariants:
                 out[A] = value
         return out
 
-    def _psi(self, weyl: Pairs, l: Vector, n: Vector, m: Vector, mbar: Vector) -> list[Element]:
-        lm, ln, nm = self._bivector(l, m), self._bivector(l, n), self._bivector(n, mbar)
+    def _psi(self, weyl: Pairs, k: Vector, n: Vector, m: Vector, mbar: Vector) -> list[Element]:
+        lm, ln, nm = self._bivector(k, m), self._bivector(k, n), self._bivector(n, mbar)
         mn = self._bivector(mbar, n)
 
         def on(U: dict[int, Element], V: dict[int, Element]) -> Element:

@@ -1,13 +1,15 @@
 """Elements of the differential field: canonical fractions of integer polynomials modulo the relations.
 
-An element is N / D. D is free of algebraic generators (sin, sinh, roots, i), N is reduced by their monic relations,
-gcd(N, D) = 1 and the leading coefficient of D is positive. Over K = Q(transcendental generators) the monomials of the
-algebraic ones are a basis of the field, so N / D is unique: equality is equality of N and D, and zero is N = 0.
+An element is N / (k f_1^e_1 f_2^e_2 ...): N reduced by the relations, k a positive integer, f_i irreducible
+polynomials in the transcendental generators, known to the field by number and never expanded. No f_i and no factor of
+k divides N. Over K = Q(transcendental generators) the monomials of the algebraic ones (sin, sinh, roots, i) are a
+basis of the field, so this form is unique: equality is equality of its parts, and zero is N = 0.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from kexue.errors import ConfigError
@@ -18,30 +20,42 @@ if TYPE_CHECKING:
     from kexue.maths.geometry.field.field import Field
     from kexue.maths.geometry.field.rings import Poly, Ring
 
-__all__ = ["Element"]
+__all__ = ["Element", "Factors"]
+
+Factors = tuple[tuple[int, int], ...]  # (number of the factor, exponent), increasing numbers, positive exponents
 
 
 class Element:
     """One exact scalar. Made by a :class:`Field`; supports ``+ - * / **``, ``==``, ``diff``, ``str``.
 
-    ``num`` and ``den`` live in ``ring``; when the field has grown since, they are lifted at the next use.
+    ``num`` lives in ``ring``; when the field has grown since, it is lifted at the next use.
     """
 
-    __slots__ = ("den", "field", "num", "ring")
+    __slots__ = ("content", "factors", "field", "num", "ring")
 
-    def __init__(self, field: Field, num: Poly, den: Poly, ring: Ring) -> None:
+    def __init__(self, field: Field, num: Poly, ring: Ring, content: int = 1, factors: Factors = ()) -> None:
         self.field = field
         self.num = num
-        self.den = den
         self.ring = ring
+        self.content = content
+        self.factors = factors
 
     def lift(self) -> None:
-        """Bring the polynomials into the ring the field has now; the value stays."""
+        """Bring the numerator into the ring the field has now; the value stays."""
         ring = self.field.ring
         if self.ring is not ring:
             self.num = ring.lift(self.num)
-            self.den = ring.lift(self.den)
             self.ring = ring
+
+    @property
+    def den(self) -> Poly:
+        """The denominator, expanded."""
+        return self.field.expand_factors(self.content, self.factors)
+
+    @property
+    def is_polynomial(self) -> bool:
+        """Whether the denominator is 1."""
+        return not self.factors and self.content == 1
 
     # --- arithmetic ---------------------------------------------------------------------------------------------
 
@@ -73,24 +87,9 @@ class Element:
             return b
         if not b.num:
             return self
-        p, q = self.den, b.den
-        if p == q:
-            return field.fraction(self.num + b.num, p)
-        if ring.is_one(p):
-            return Element(field, self.num * q + b.num, q, ring)
-        if ring.is_one(q):
-            return Element(field, self.num + b.num * p, p, ring)
-        g = ring.gcd(p, q)
-        if ring.is_one(g):  # nothing can cancel (Henrici)
-            return Element(field, self.num * q + b.num * p, p * q, ring)
-        p_g = ring.quotient(p, g)
-        num = self.num * ring.quotient(q, g) + b.num * p_g
-        if not num:
-            return field.zero
-        h = ring.gcd(num, g)
-        if ring.is_one(h):
-            return Element(field, num, p_g * q, ring)
-        return field.fraction_signed(ring.quotient(num, h), p_g * ring.quotient(q, h))
+        if self.factors == b.factors and self.content == b.content:
+            return field.normal(self.num + b.num, self.content, self.factors)
+        return field.common_sum([self, b])
 
     def __mul__(self, other: Any) -> Element:
         b = self._other(other)
@@ -102,23 +101,41 @@ class Element:
             self.lift()
         if b.ring is not ring:
             b.lift()
-        n1, n2, p, q = self.num, b.num, self.den, b.den
-        if not n1 or not n2:
-            return field.zero
-        if not ring.is_one(q):
-            g = ring.gcd(n1, q)
-            if not ring.is_one(g):
-                n1, q = ring.quotient(n1, g), ring.quotient(q, g)
-        if not ring.is_one(p):
-            g = ring.gcd(n2, p)
-            if not ring.is_one(g):
-                n2, p = ring.quotient(n2, g), ring.quotient(p, g)
+        n1, n2 = self.num, b.num
+        if not n1:
+            return self
+        if not n2:
+            return b
+        own, others = self.factors, b.factors
+        content = self.content * b.content
+        if own or others:
+            left = dict(own)
+            merged = dict(own)
+            for number, e in others:
+                if number in left:
+                    merged[number] = left[number] + e
+                else:
+                    n1, rest = field.divide_out(n1, number, e)
+                    if rest:
+                        merged[number] = rest
+            right = dict(others)
+            for number, e in own:
+                if number not in right:
+                    n2, rest = field.divide_out(n2, number, e)
+                    if rest:
+                        merged[number] = rest
+                    else:
+                        del merged[number]
+        else:
+            merged = {}
         product = n1 * n2
-        den = p * q
         num = field.reduce(product)
-        if num is not product and num != product:  # the relations may have made a common factor
-            return field.fraction(num, den)
-        return field.fraction_signed(num, den)
+        if num is not product and num != product:  # the relations may have made common factors
+            return field.normal(num, content, tuple(sorted(merged.items())))
+        factors = tuple(sorted(merged.items())) if merged else ()
+        if content != 1:
+            num, content = field.cancel_content(num, content)
+        return Element(field, num, ring, content, factors)
 
     def inverse(self) -> Element:
         """1 / self.
@@ -144,6 +161,10 @@ class Element:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Element:
+        if isinstance(other, int) and other:
+            self.lift()
+            num, content = self.field.cancel_content(self.num, self.content * abs(other))
+            return Element(self.field, num if other > 0 else -num, self.ring, content, self.factors)
         b = self._other(other)
         return NotImplemented if b is None else self * b.inverse()
 
@@ -152,7 +173,7 @@ class Element:
         return NotImplemented if b is None else b * self.inverse()
 
     def __neg__(self) -> Element:
-        return Element(self.field, -self.num, self.den, self.ring)
+        return Element(self.field, -self.num, self.ring, self.content, self.factors)
 
     def __pos__(self) -> Element:
         return self
@@ -189,7 +210,7 @@ class Element:
         assert b is not None
         self.lift()
         b.lift()
-        return self.num == b.num and self.den == b.den
+        return self.content == b.content and self.factors == b.factors and self.num == b.num
 
     __hash__ = None  # type: ignore[assignment]  # the representation changes with the ring; use key()
 
@@ -197,18 +218,14 @@ class Element:
         """A hashable name of the value, equal for equal elements however the field has grown since."""
         self.lift()
         names = self.ring.names
-
-        def part(p: Poly) -> tuple[Any, ...]:
-            return tuple(sorted((tuple((names[i], e) for i, e in enumerate(m) if e), c) for m, c in self.ring.terms(p)))
-
-        return part(self.num), part(self.den)
+        terms = sorted((tuple((names[i], e) for i, e in enumerate(m) if e), c) for m, c in self.ring.terms(self.num))
+        return tuple(terms), self.content, self.factors
 
     def as_fraction(self) -> Fraction | None:
         """The rational number, or None where the element is not one."""
-        ring = self.ring
-        if not ring.is_constant(self.num) or not ring.is_constant(self.den):
+        if self.factors or not self.ring.is_constant(self.num):
             return None
-        return Fraction(ring.leading(self.num), ring.leading(self.den)) if self.num else Fraction(0)
+        return Fraction(self.ring.leading(self.num), self.content) if self.num else Fraction(0)
 
     # --- calculus and conversion --------------------------------------------------------------------------------
 
@@ -217,8 +234,9 @@ class Element:
         return self.field.diff(self, coordinate)
 
     def size(self) -> int:
-        """Number of terms in numerator and denominator."""
-        return self.ring.length(self.num) + self.ring.length(self.den)
+        """Number of terms in the numerator and in the factors of the denominator."""
+        lengths = (self.field.ring.length(self.field.factor_polynomial(number)) for number, _ in self.factors)
+        return self.ring.length(self.num) + sum(lengths)
 
     def to_sympy(self, factor: bool = True) -> sympy.Expr:
         """The element as a SymPy expression, numerator and denominator factorised unless ``factor`` is False."""
@@ -240,3 +258,8 @@ class Element:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def lcm(a: int, b: int) -> int:
+    """Least common multiple of positive integers."""
+    return a // gcd(a, b) * b

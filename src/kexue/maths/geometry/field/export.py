@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["generator_sympy", "to_latex", "to_sympy"]
 
-_FACTORED_UP_TO = 3000  # terms; longer polynomials are shown as they are
+_FACTORED_UP_TO = {"flint": 3000, "sympy": 150}  # terms; of longer polynomials only known factors are taken out
 
 
 def generator_sympy(field: Field, generator: Generator) -> sympy.Expr:
@@ -70,19 +70,36 @@ def to_sympy(element: Element, factor: bool = True) -> sympy.Expr:
     symbols = [generator_sympy(field, field.generators[n]) if n in used else None for n in ring.names]
     if not element.num:
         return sympy.Integer(0)
-    longest = max(ring.length(element.num), ring.length(element.den))
-    if not factor or longest > _FACTORED_UP_TO:
-        return _expanded(field, element.num, symbols) / _expanded(field, element.den, symbols)
-    top, above = ring.factor(element.num)
-    bottom, below = ring.factor(element.den)
-    parts = [sympy.Rational(top, bottom)]
-    powers = [(p, e) for p, e in above] + [(p, -e) for p, e in below]
+    below = [(field.factor_polynomial(number), -e) for number, e in element.factors]
+    if not factor:
+        den = [_expanded(field, p, symbols) ** e for p, e in below]
+        return _expanded(field, element.num, symbols) * sympy.Mul(sympy.Rational(1, element.content), *den)
+    short = ring.length(element.num) <= _FACTORED_UP_TO[field.backend]
+    top, above = ring.factor(element.num) if short else _known_factors(field, element.num)
+    parts = [sympy.Rational(top, element.content)]
+    powers = [(p, e) for p, e in above] + below
     for square, root in _pairs(field, used):
         powers, exponent = _gather(field, powers, square)
         if exponent:
             parts.append(symbols[ring.index[root]] ** (2 * exponent[0]) * exponent[1])
     parts += [_expanded(field, p, symbols) ** e for p, e in powers]
     return sympy.Mul(*parts)
+
+
+def _known_factors(field: Field, p: Poly) -> tuple[int, list[tuple[Poly, int]]]:
+    """Powers of generators and of factors that stand in denominators, and the rest unfactorised."""
+    ring = field.ring
+    content = ring.content(p)
+    p = ring.quotient(p, ring.constant(content))
+    out = []
+    for factor in [*ring.gens, *(field.factor_polynomial(k) for k in range(field.factor_count))]:
+        e, quotient = 0, ring.divide(p, factor)
+        while quotient is not None:
+            p, e = quotient, e + 1
+            quotient = ring.divide(p, factor)
+        if e:
+            out.append((factor, e))
+    return content, [*out, (p, 1)]
 
 
 def _pairs(field: Field, used: set[str]) -> list[tuple[Poly, str]]:

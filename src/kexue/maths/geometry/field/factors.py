@@ -62,7 +62,7 @@ def factored(element: Element, strip_roots: bool = True) -> Factored:
     field = element.field
     element.lift()
     out = Factored()
-    num = Element(field, element.num, field.ring.one, field.ring)
+    num = Element(field, element.num, field.ring)
     if strip_roots:
         num = _strip(num, out)
     ring = field.ring
@@ -71,7 +71,7 @@ def factored(element: Element, strip_roots: bool = True) -> Factored:
         _whole(num, out)
     else:
         _times_polynomial(field, num, out, 1)
-    _times_polynomial(field, Element(field, element.den, ring.one, ring), out, -1)
+    _times_polynomial(field, Element(field, element.den, ring), out, -1)
     return out
 
 
@@ -85,10 +85,10 @@ def _strip(num: Element, out: Factored) -> Element:
             continue  # a nested root stays in the product
         power = 0
         while ring.degrees(num.num)[v] and ring.gcd(num.num, w) == w:
-            num = Element(field, ring.quotient(num.num, w), ring.one, ring)
+            num = Element(field, ring.quotient(num.num, w), ring)
             power += 1
         if power:
-            inner = factored(Element(field, radicand, ring.one, ring))
+            inner = factored(Element(field, radicand, ring))
             for key, e in inner.powers.items():
                 out.times(key, inner.values[key], e * Fraction(power, generator.degree))
     return num
@@ -104,7 +104,7 @@ def _whole(num: Element, out: Factored) -> None:
         content = gcd(content, c)
     if ring.leading(num.num) < 0:
         out.sign, content = -out.sign, -content
-    part = Element(field, ring.quotient(num.num, ring.constant(content)), ring.one, ring)
+    part = Element(field, ring.quotient(num.num, ring.constant(content)), ring)
     for prime, e in prime_factors(abs(content)).items():
         out.times(("integer", prime), field.integer(prime), Fraction(e))
     out.times(("algebraic", part.key()), part, Fraction(1))
@@ -119,7 +119,7 @@ def _times_polynomial(field: Field, element: Element, out: Factored, direction: 
     for prime, e in prime_factors(abs(constant)).items():
         out.times(("integer", prime), field.integer(prime), Fraction(e * direction))
     for p, e in factors:
-        part = Element(field, p, ring.one, ring)
+        part = Element(field, p, ring)
         out.times(part.key(), part, Fraction(e * direction))
 
 

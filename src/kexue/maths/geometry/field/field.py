@@ -16,7 +16,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from kexue.errors import ConfigError, DataError
-from kexue.maths.geometry.field.element import Element
+from kexue.maths.geometry.field.denominators import Denominators
+from kexue.maths.geometry.field.element import Element, Factors
 from kexue.maths.geometry.field.functions import OpaqueFunction, known_opaque
 from kexue.maths.geometry.field.rings import Poly, Ring, default_backend, make_ring
 
@@ -37,7 +38,7 @@ class Generator:
     degree: int = 0  # of its relation; 0 for a transcendental one
 
 
-class Field:
+class Field(Denominators):
     """Exact scalars over coordinates and parameters with a derivation for each coordinate.
 
     Args:
@@ -87,6 +88,7 @@ class Field:
         self._algebraic: list[str] = []  # newest first
         self._relations: list[tuple[Poly, int, int]] = []
         self.ring: Ring = make_ring(self.backend, ())
+        self._start_denominators()
         for i, name in enumerate(self.coordinates):
             self.adjoin("coordinate", name, frozenset([i]), ("symbol", name))
         for name in self._declared or ():
@@ -120,26 +122,27 @@ class Field:
         self.generators[name] = Generator(kind, name, data, coordinates)
         self._transcendental.append(name)
         self._new_ring()
-        self.values[key] = element = Element(self, self.ring.gens[self.ring.index[name]], self.ring.one, self.ring)
+        self.values[key] = element = Element(self, self.ring.gens[self.ring.index[name]], self.ring)
         return element
 
     def adjoin_root(self, kind: str, data: Any, radicand: Element, degree: int, key: Any) -> Element:
         """A new generator w with ``w**degree = radicand``; the caller has made sure that this is irreducible."""
         radicand.lift()
-        if not self.ring.is_one(radicand.den):
+        if not radicand.is_polynomial:
             raise AssertionError("the radicand of a generator must be a polynomial")
         name = f"w{len(self.generators)}"
         self.generators[name] = Generator(kind, name, data, self.coordinates_of(radicand), degree)
         self._algebraic.insert(0, name)
         self.radicands[name] = radicand.num
         self._new_ring()
-        self.values[key] = element = Element(self, self.ring.gens[self.ring.index[name]], self.ring.one, self.ring)
+        self.values[key] = element = Element(self, self.ring.gens[self.ring.index[name]], self.ring)
         return element
 
     def _new_ring(self) -> None:
         """Algebraic generators stand first, newest first: each relation's leading term is then its own power."""
         self.ring = ring = make_ring(self.backend, [*self._algebraic, *self._transcendental])
         self.radicands = {name: ring.lift(p) for name, p in self.radicands.items()}
+        self._lift_denominators()
         self._relations = []
         for i, name in enumerate(self._algebraic):
             degree = self.generators[name].degree
@@ -150,22 +153,22 @@ class Field:
     def integer(self, n: int) -> Element:
         """The integer n."""
         ring = self.ring
-        return Element(self, ring.constant(int(n)), ring.one, ring)
+        return Element(self, ring.constant(int(n)), ring)
 
     def rational(self, value: Fraction) -> Element:
         """A rational number."""
         ring = self.ring
-        return Element(self, ring.constant(value.numerator), ring.constant(value.denominator), ring)
+        return Element(self, ring.constant(value.numerator), ring, value.denominator)
 
     @property
     def zero(self) -> Element:
         """0."""
-        return Element(self, self.ring.zero, self.ring.one, self.ring)
+        return Element(self, self.ring.zero, self.ring)
 
     @property
     def one(self) -> Element:
         """1."""
-        return Element(self, self.ring.one, self.ring.one, self.ring)
+        return Element(self, self.ring.one, self.ring)
 
     @property
     def i(self) -> Element:
@@ -258,24 +261,6 @@ class Field:
             p = remainder(p, relation, variable, degree)
         return p
 
-    def fraction(self, num: Poly, den: Poly) -> Element:
-        """Reduced num over den, common factors cancelled; den free of algebraic generators."""
-        ring = self.ring
-        if not num:
-            return Element(self, num, ring.one, ring)
-        if ring.is_one(den):
-            return Element(self, num, den, ring)
-        g = ring.gcd(num, den)
-        if not ring.is_one(g):
-            num, den = ring.quotient(num, g), ring.quotient(den, g)
-        return self.fraction_signed(num, den)
-
-    def fraction_signed(self, num: Poly, den: Poly) -> Element:
-        """num over den where only the sign of the denominator may have to be turned."""
-        if self.ring.leading(den) < 0:
-            return Element(self, -num, -den, self.ring)
-        return Element(self, num, den, self.ring)
-
     def rationalise(self, num: Poly, den: Poly) -> tuple[Poly, Poly]:
         """Multiply num / den so that den is free of algebraic generators (by conjugates, one generator at a time)."""
         ring = self.ring
@@ -304,26 +289,6 @@ class Field:
                 num, den = ring.quotient(num, g), ring.quotient(den, g)
         return num, den
 
-    def sum(self, elements: Iterable[Element]) -> Element:
-        """A sum; terms with one denominator are added before anything is cancelled."""
-        groups: list[list[Any]] = []
-        ring = self.ring
-        for element in elements:
-            if element.ring is not ring:
-                element.lift()
-            if not element.num:
-                continue
-            for group in groups:
-                if group[0] == element.den:
-                    group[1] = group[1] + element.num
-                    break
-            else:
-                groups.append([element.den, element.num])
-        total = self.zero
-        for den, num in groups:
-            total = total + self.fraction(num, den)
-        return total
-
     # --- derivation ---------------------------------------------------------------------------------------------
 
     def coordinates_of(self, element: Element) -> frozenset[int]:
@@ -336,8 +301,12 @@ class Field:
     def generators_of(self, element: Element) -> list[str]:
         """Variables that stand in the element."""
         element.lift()
-        degrees = zip(self.ring.degrees(element.num), self.ring.degrees(element.den), strict=True)
-        return [name for name, (p, q) in zip(self.ring.names, degrees, strict=True) if p or q]
+        ring = self.ring
+        used = {name for name, e in zip(ring.names, ring.degrees(element.num), strict=True) if e}
+        for number, _ in element.factors:
+            degrees = ring.degrees(self.factor_polynomial(number))
+            used |= {name for name, e in zip(ring.names, degrees, strict=True) if e}
+        return [name for name in ring.names if name in used]
 
     def coordinate_number(self, coordinate: int | str) -> int:
         """Number of a coordinate given by number or name.
@@ -367,41 +336,48 @@ class Field:
         rules = [(self.ring.index[name], self._derivatives[name, i]) for name in moving]
         for _, rule in rules:
             rule.lift()
-        ring, num, den = self.ring, element.num, element.den
-        d_num = self._derive(num, rules)
-        if ring.is_one(den):
-            return d_num
-        d_den = self._derive(den, rules)
-        if not d_den.num:
-            return (
-                self.fraction(d_num.num, den) if ring.is_one(d_num.den) else d_num * Element(self, ring.one, den, ring)
-            )
-        if not (ring.is_one(d_num.den) and ring.is_one(d_den.den)):
-            inverse = Element(self, ring.one, den, ring)
-            return (d_num - element * d_den) * inverse
-        g = ring.gcd(den, d_den.num)
-        short = ring.quotient(den, g)
-        return self.fraction(self.reduce(d_num.num * short - num * ring.quotient(d_den.num, g)), den * short)
+        slope = self._derive(element.num, rules)
+        if element.is_polynomial:
+            return slope
+        whole = Element(self, self.ring.one, self.ring, element.content, element.factors)
+        moving_factors = []
+        for number, e in element.factors:
+            turn = self._derive(self.factor_polynomial(number), rules)
+            if turn.num:
+                moving_factors.append((number, e, turn))
+        if not moving_factors:
+            return self.normal(slope.num, element.content, element.factors) if slope.is_polynomial else slope * whole
+        if not (slope.is_polynomial and all(turn.is_polynomial for _, _, turn in moving_factors)):
+            terms = [slope * whole]
+            for number, e, turn in moving_factors:
+                terms.append(element * turn * Element(self, self.ring.constant(-e), self.ring, 1, ((number, 1),)))
+            return self.sum(terms)
+        # d(N / prod f^e) = (dN prod f - N sum e df prod of the others) / prod f^(e + 1)
+        num = slope.num
+        for number, _, _ in moving_factors:
+            num = num * self.factor_polynomial(number)
+        for number, e, turn in moving_factors:
+            term = element.num * turn.num * e
+            for other, _, _ in moving_factors:
+                if other != number:
+                    term = term * self.factor_polynomial(other)
+            num = num - term
+        raised = dict(element.factors)
+        for number, e, _ in moving_factors:
+            raised[number] = e + 1
+        return self.normal(self.reduce(num), element.content, tuple(sorted(raised.items())))
 
     def _derive(self, p: Poly, rules: list[tuple[int, Element]]) -> Element:
         """Sum of dp/dg times the derivative of g."""
         ring = self.ring
-        groups: list[list[Any]] = []
+        groups: dict[tuple[int, Factors], Poly] = {}
         for variable, rule in rules:
             slope = ring.diff(p, variable)
-            if not slope:
-                continue
-            term = slope * rule.num
-            for group in groups:
-                if group[0] == rule.den:
-                    group[1] = group[1] + term
-                    break
-            else:
-                groups.append([rule.den, term])
-        total = self.zero
-        for den, num in groups:
-            total = total + self.fraction(self.reduce(num), den)
-        return total
+            if slope:
+                key = (rule.content, rule.factors)
+                term = slope * rule.num
+                groups[key] = groups[key] + term if key in groups else term
+        return self.sum([self.normal(self.reduce(num), *key) for key, num in groups.items()])
 
     def generator_sympy(self, name: str) -> sympy.Expr:
         """A generator as SymPy shows it."""

@@ -156,7 +156,7 @@ def _root(field: Field, generator: Generator, i: int) -> Element:
     from kexue.maths.geometry.field.element import Element as Make
 
     ring = field.ring
-    w = Make(field, ring.gens[ring.index[generator.name]], ring.one, ring)
+    w = Make(field, ring.gens[ring.index[generator.name]], ring)
     radicand = generator.data
     return w * field.diff(radicand, i) / (radicand * generator.degree)
 

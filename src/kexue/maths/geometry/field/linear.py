@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kexue.maths.geometry.field.element import Element
     from kexue.maths.geometry.field.field import Field
+    from kexue.maths.geometry.field.rings import Poly
 
-__all__ = ["combination", "combination_mod", "linear_relation"]
+__all__ = ["combination", "combination_mod", "linear_relation", "numerators"]
 
 
 def combination(
@@ -65,16 +66,22 @@ def _solve(target: Mapping[Hashable, Any], vectors: Sequence[Mapping[Hashable, A
     return [rows[r][width] for r in pivot_of]
 
 
+def numerators(field: Field, elements: Sequence[Element]) -> list[Poly]:
+    """Numerators over the common denominator."""
+    ring = field.ring
+    dens = [element.den for element in elements]
+    common = ring.one
+    for den in dens:
+        common = common * ring.quotient(den, ring.gcd(common, den))
+    return [e.num * ring.quotient(common, den) for e, den in zip(elements, dens, strict=True)]
+
+
 def linear_relation(field: Field, target: Element, basis: Sequence[Element]) -> list[Fraction] | None:
     """Rational q with ``target = sum q_i basis_i`` for Q-independent elements, or None."""
     ring = field.ring
     every = [target, *basis]
     for element in every:
         element.lift()
-    common = ring.one
-    for element in every:
-        common = common * ring.quotient(element.den, ring.gcd(common, element.den))
-    vectors = [
-        {m: Fraction(c) for m, c in ring.terms(element.num * ring.quotient(common, element.den))} for element in every
-    ]
+    nums = numerators(field, every)
+    vectors = [{m: Fraction(c) for m, c in ring.terms(num)} for num in nums]
     return combination(vectors[0], vectors[1:])

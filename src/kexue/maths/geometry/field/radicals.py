@@ -29,7 +29,7 @@ from kexue.maths.geometry.field.factors import (
     prime_factors,
     refuse_negative,
 )
-from kexue.maths.geometry.field.linear import combination_mod
+from kexue.maths.geometry.field.linear import combination_mod, numerators
 from kexue.maths.geometry.field.sampling import branch
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def root(value: Element, n: int) -> Element:
         return field.zero
     value.lift()
     ring = field.ring
-    den = Element(field, value.den, ring.one, ring)
-    radicand = Element(field, value.num, ring.one, ring) * den ** (n - 1)
-    if not ring.is_constant(value.den):
+    den = Element(field, value.den, ring)
+    radicand = Element(field, value.num, ring) * den ** (n - 1)
+    if value.factors:
         positive_sign(field, factored(den), "denominator under a root")
     w = _polynomial_root(field, radicand, n)
     return w / den
@@ -239,10 +239,10 @@ def _square_root(field: Field, square: Element, depth: int = 5) -> Element | Non
         return None
     v = ring.index[name]
     slope = ring.diff(square.num, v)
-    w = Element(field, ring.gens[v], ring.one, ring)
+    w = Element(field, ring.gens[v], ring)
     a = field.fraction(square.num - slope * ring.gens[v], square.den)
     b = field.fraction(slope, square.den)
-    rho = _square_root(field, a * a - b * b * Element(field, field.radicands[name], ring.one, ring), depth - 1)
+    rho = _square_root(field, a * a - b * b * Element(field, field.radicands[name], ring), depth - 1)
     if rho is None:
         return None
     for sign in (1, -1):
@@ -275,11 +275,11 @@ def conjugate(field: Field, den: Poly, variable: int, degree: int) -> Poly:
     parts: list[dict[tuple[int, ...], int]] = [{} for _ in range(degree)]
     for monomial, c in ring.terms(den):
         parts[monomial[variable]][(*monomial[:variable], 0, *monomial[variable + 1 :])] = c
-    coefficients = [Element(field, ring.from_terms(part), ring.one, ring) for part in parts]
+    coefficients = [Element(field, ring.from_terms(part), ring) for part in parts]
     filled = [k for k, c in enumerate(coefficients) if c]
     if len(filled) == 1:
         return ring.gens[variable] ** (degree - filled[0])
-    radicand = Element(field, field.radicands[ring.names[variable]], ring.one, ring)
+    radicand = Element(field, field.radicands[ring.names[variable]], ring)
     rows = [
         [coefficients[i - j] if i >= j else coefficients[i - j + degree] * radicand for j in range(degree)]
         + [field.one if i == 0 else field.zero]
@@ -295,11 +295,9 @@ def conjugate(field: Field, den: Poly, variable: int, degree: int) -> Poly:
                 scale = rows[r][column]
                 rows[r] = [x - scale * y for x, y in zip(rows[r], rows[column], strict=True)]
     solution = [row[degree] for row in rows]
-    common = ring.one
     for x in solution:
         x.lift()
-        common = common * ring.quotient(x.den, ring.gcd(common, x.den))
     result = ring.zero
-    for k, x in enumerate(solution):
-        result = result + x.num * ring.quotient(common, x.den) * ring.gens[variable] ** k
+    for k, num in enumerate(numerators(field, solution)):
+        result = result + num * ring.gens[variable] ** k
     return result

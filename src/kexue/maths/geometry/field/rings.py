@@ -9,6 +9,8 @@ everything in ``P``, and so that both give the same canonical forms.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from heapq import heapify, heappop, heappush
+from operator import add, sub
 from typing import Any, Protocol
 
 from kexue.errors import ConfigError
@@ -39,6 +41,8 @@ class Ring(Protocol):
     def leading(self, p: Poly) -> int: ...
     def gcd(self, p: Poly, q: Poly) -> Poly: ...
     def quotient(self, p: Poly, q: Poly) -> Poly: ...
+    def divide(self, p: Poly, q: Poly) -> Poly | None: ...
+    def content(self, p: Poly) -> int: ...
     def remainder(self, p: Poly, relation: Poly, variable: int, degree: int) -> Poly: ...
     def degrees(self, p: Poly) -> tuple[int, ...]: ...
     def diff(self, p: Poly, variable: int) -> Poly: ...
@@ -51,7 +55,9 @@ class FlintRing:
 
     def __init__(self, names: Sequence[str]) -> None:
         from flint import Ordering, fmpz_mpoly_ctx
+        from flint.utils.flint_exceptions import DomainError
 
+        self._inexact = DomainError
         self.names = tuple(names)
         self.index = {name: i for i, name in enumerate(self.names)}
         self._context = fmpz_mpoly_ctx.get(list(self.names), Ordering.lex)
@@ -88,6 +94,15 @@ class FlintRing:
 
     def quotient(self, p: Poly, q: Poly) -> Poly:
         return p // q
+
+    def divide(self, p: Poly, q: Poly) -> Poly | None:
+        try:
+            return p / q
+        except self._inexact:
+            return None
+
+    def content(self, p: Poly) -> int:
+        return int(p.content())
 
     def remainder(self, p: Poly, relation: Poly, variable: int, degree: int) -> Poly:
         return p % relation
@@ -168,6 +183,48 @@ class SympyRing:
 
     def quotient(self, p: Poly, q: Poly) -> Poly:
         return p.exquo(q)
+
+    def divide(self, p: Poly, q: Poly) -> Poly | None:
+        """The exact quotient, or None as soon as one term shows that there is none."""
+        if len(q) == 1:
+            ((monomial, c),) = q.items()
+            if any(a < b for m in p for a, b in zip(m, monomial, strict=True) if b) or any(x % c for x in p.values()):
+                return None
+            return self._ring.from_dict({tuple(map(sub, m, monomial)): x // c for m, x in p.items()})
+        terms = list(q.items())
+        top, least = max(q), min(q)
+        lead = q[top]
+        last = min(p)
+        if any(a < b for a, b in zip(last, least, strict=True)) or p[last] % q[least]:
+            return None
+        rest, out = dict(p), {}
+        heap = [tuple(-e for e in m) for m in rest]
+        heapify(heap)
+        while heap:
+            negative = heappop(heap)
+            monomial = tuple(-e for e in negative)
+            x = rest.pop(monomial, 0)
+            if not x:
+                continue
+            shift = tuple(map(sub, monomial, top))
+            if min(shift) < 0 or x % lead:
+                return None
+            x = x // lead
+            out[shift] = x
+            for m, c in terms:
+                if m is top or m == top:
+                    continue
+                place = tuple(map(add, m, shift))
+                known = rest.get(place)
+                if known is None:
+                    rest[place] = -x * c
+                    heappush(heap, tuple(-e for e in place))
+                else:
+                    rest[place] = known - x * c
+        return self._ring.from_dict(out)
+
+    def content(self, p: Poly) -> int:
+        return int(p.content())
 
     def remainder(self, p: Poly, relation: Poly, variable: int, degree: int) -> Poly:
         if not p or max(m[variable] for m in p) < degree:
