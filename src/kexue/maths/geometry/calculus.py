@@ -66,9 +66,13 @@ class Calculus:
         frame: Frame
         dimension: int
         coordinates: tuple[str, ...]
-        coordinate_frame: Frame
-        coordinate_connection: LeviCivita
-        determinant: Element
+
+        @property
+        def coordinate_frame(self) -> Frame: ...
+        @property
+        def coordinate_connection(self) -> LeviCivita: ...
+        @property
+        def determinant(self) -> Element: ...
 
     def vector(self, components: Sequence[Any]) -> Tensor:
         """A vector from its coordinate components."""
@@ -185,7 +189,7 @@ def lie_bracket(u: Tensor, v: Tensor) -> Tensor:
 
 
 def lie_derivative(vector: Tensor, tensor: Tensor) -> Tensor:
-    """``L_v T`` in coordinates: ``v^k d_k T``, less ``d_k v^i`` for each upper, plus ``d_j v^k`` for each lower index."""
+    """``L_v T`` in coordinates: ``v^k d_k T``, less ``d_k v^i`` for each upper, plus ``d_j v^k`` for each lower."""
     if vector.variance != "u" or not vector.frame.is_coordinate or tensor.frame is not vector.frame:
         raise DataError("A vector and a tensor with coordinate components were expected.")
     field, n = tensor.field, tensor.dimension

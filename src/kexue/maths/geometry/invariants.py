@@ -48,11 +48,16 @@ class Invariants:
         frame: Frame
         dimension: int
         conventions: Conventions
-        curvature: Curvature
-        determinant: Element
-        determinant_sign: int
-        volume: Element
 
+        @property
+        def curvature(self) -> Curvature: ...
+        @property
+        def signs(self) -> tuple[int, ...]: ...
+        @property
+        def volume(self) -> Element: ...
+        @property
+        def diagonal_frame(self) -> Frame: ...
+        @property
         def orthonormal_frame(self) -> Frame: ...
         def curvature_in(self, frame: Frame | None = None, route: str | None = None) -> Curvature: ...
         def ricci_scalar(self) -> Element: ...
@@ -146,10 +151,11 @@ class Invariants:
         return NewmanPenrose(tuple(p * turn for p in psi), (k, n, m, mbar))
 
     def _require_lorentzian(self) -> None:
-        if self.dimension != 4 or self.determinant_sign > 0:
+        negative = self.signs.count(-1) if self.dimension == 4 else 0
+        if negative not in (1, 3):
+            signs = "" if self.dimension != 4 else f" and the signature {self.signs}"
             raise ConfigError(
-                f"A Lorentzian metric in four dimensions is needed; received {self.dimension} dimensions and "
-                f"{'positive' if self.determinant_sign > 0 else 'negative'} det g."
+                f"A Lorentzian metric in four dimensions is needed; received {self.dimension} dimensions{signs}."
             )
 
     def _dot(self, u: Vector, v: Vector) -> Element:
@@ -168,14 +174,9 @@ class Invariants:
         return 1 if product[0] == -1 else -1
 
     def _own_tetrad(self) -> tuple[Vector, Vector, Vector, Vector, int]:
-        frame = self.orthonormal_frame()
-        eta = [frame._metric()[a][a].as_fraction() for a in range(4)]
-        times = [a for a in range(4) if eta[a] == -1]
-        turn = 1
-        if len(times) == 3:
-            turn, times = -1, [a for a in range(4) if eta[a] == 1]
-        if len(times) != 1:
-            raise ConfigError(f"A Lorentzian signature was expected, received {[int(e or 0) for e in eta]}.")
+        frame = self.orthonormal_frame
+        turn = 1 if self.signs.count(-1) == 1 else -1
+        times = [a for a in range(4) if self.signs[a] == -turn]
         order = times + [a for a in range(4) if a not in times]
         columns = [self._in_own_frame([row[a] for row in frame.vectors]) for a in order]
         half = self.field.sqrt(2).inverse()
@@ -225,7 +226,21 @@ class Invariants:
         self._require_lorentzian()
         if not self.curvature.weyl:
             return "O"
-        return petrov(self.newman_penrose().psi)
+        # Complex null vectors e_0 +- b e_1, e_2 +- c e_3 of a diagonal frame serve as well as a real tetrad: how the
+        # roots of the quartic coincide does not depend on it. b and c are often rational where lengths are not.
+        frame = self.diagonal_frame
+        eta = [frame._metric()[a][a] for a in range(4)]
+        columns = [self._in_own_frame([row[a] for row in frame.vectors]) for a in range(4)]
+        pairs = []
+        for p, q in ((0, 1), (2, 3)):
+            slope = self.field.sqrt(-eta[p] / eta[q])
+            plus = [x + slope * y for x, y in zip(columns[p], columns[q], strict=True)]
+            minus = [x - slope * y for x, y in zip(columns[p], columns[q], strict=True)]
+            pairs.append((plus, minus, eta[p] * 2))
+        (k, n, kn), (m, mbar, mm) = pairs
+        n = [-x / kn for x in n]
+        mbar = [x / mm for x in mbar]
+        return petrov(self._psi(self.curvature.weyl, k, n, m, mbar))
 
 
 def petrov(psi: Sequence[Element]) -> str:

@@ -170,33 +170,45 @@ def null_space(field: Field, a: Sequence[Sequence[Element]], width: int) -> list
     return basis
 
 
-def ldl(field: Field, a: Matrix) -> tuple[Matrix, list[Element]] | None:
-    """A coframe h and a diagonal d with ``a = h^T diag(d) h``, h unit upper triangular after its pivots.
+def ldl(field: Field, a: Matrix) -> tuple[Matrix, list[Element]]:
+    """A coframe h and a diagonal d with ``a = h^T diag(d) h``, by completing squares; a is not singular.
 
-    Where a diagonal entry vanishes another one is taken first; None where no diagonal entry is left (null directions).
+    Where all diagonal entries left vanish, ``2 c x y`` becomes ``c ((x + y)**2 - (x - y)**2) / 2``.
     """
     n = len(a)
     rest = [list(row) for row in a]
     left = list(range(n))
-    coframe: Matrix = []
-    diagonal: list[Element] = []
-    while left:
-        usable = [i for i in left if rest[i][i]]
-        if not usable:
-            return None
-        pivot = min(usable, key=lambda i: (sum(1 for j in left if rest[i][j]), rest[i][i].size()))
-        d = rest[pivot][pivot]
-        inverted = d.inverse()
-        row = [rest[pivot][j] * inverted if j in left and rest[pivot][j] else field.zero for j in range(n)]
-        coframe.append(row)
-        diagonal.append(d)
-        left.remove(pivot)
+    rows: list[tuple[int, list[Element], Element]] = []
+
+    def subtract(u: list[Element], v: list[Element], factor: Element) -> None:
         for i in left:
             for j in left:
-                if row[i] and row[j]:
-                    rest[i][j] = rest[i][j] - d * row[i] * row[j]
-    order = sorted(range(n), key=lambda k: next(j for j in range(n) if coframe[k][j] == 1))
-    return [coframe[k] for k in order], [diagonal[k] for k in order]
+                if u[i] and v[j]:
+                    rest[i][j] = rest[i][j] - factor * u[i] * v[j]
+
+    def covector(i: int, scale: Element) -> list[Element]:
+        return [rest[i][j] * scale if j in left and rest[i][j] else field.zero for j in range(n)]
+
+    while left:
+        usable = [i for i in left if rest[i][i]]
+        if usable:
+            i = min(usable, key=lambda i: (sum(1 for j in left if rest[i][j]), rest[i][i].size()))
+            d = rest[i][i]
+            row = covector(i, d.inverse())
+            subtract(row, row, d)
+            rows.append((i, row, d))
+            left.remove(i)
+            continue
+        i, j = next((i, j) for i in left for j in left if rest[i][j])
+        c = rest[i][j]
+        x, y = covector(j, c.inverse()), covector(i, c.inverse())
+        subtract(x, y, c)
+        subtract(y, x, c)
+        rows.append((i, [p + q for p, q in zip(x, y, strict=True)], c / 2))
+        rows.append((j, [p - q for p, q in zip(x, y, strict=True)], -c / 2))
+        left = [k for k in left if k not in (i, j)]
+    rows.sort(key=lambda entry: entry[0])
+    return [row for _, row, _ in rows], [d for _, _, d in rows]
 
 
 def minors(field: Field, a: Matrix, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Element]:

@@ -92,7 +92,7 @@ class Metric(Results, Invariants, Calculus):
             raise ConfigError(f"frame must be auto, coordinate, ldl or orthonormal, received {wanted!r}.")
         if wanted in ("auto", "coordinate"):
             return
-        self.frame = self.orthonormal_frame() if wanted == "orthonormal" else self.ldl_frame()
+        self.frame = self.orthonormal_frame if wanted == "orthonormal" else self.ldl_frame()
 
     # --- constructors -------------------------------------------------------------------------------------------
 
@@ -197,18 +197,44 @@ class Metric(Results, Invariants, Calculus):
         return self.frame.metric_determinant * self.frame.coframe_determinant**2
 
     @cached_property
-    def determinant_sign(self) -> int:
-        """Sign of det g at a random point where everything assumed positive is positive."""
+    def diagonal_frame(self) -> Frame:
+        """The metric's own frame where its frame metric is diagonal, else the LDL^T frame."""
+        return self.frame if self._diagonal(self.frame) else self.ldl_frame()
+
+    @cached_property
+    def signs(self) -> tuple[int, ...]:
+        """Signs of the diagonal frame's metric at a random point where everything assumed positive is positive.
+
+        A point with a definite or Lorentzian signature is preferred (a chart may reach behind a singularity).
+
+        Raises:
+            ConfigError: no real point was found.
+        """
         from kexue.maths.geometry.field.sampling import points
 
-        for point in points(self.field):
+        diagonal = [row[a] for a, row in enumerate(self.diagonal_frame._metric())]
+        other = None
+        for count, point in enumerate(points(self.field)):
             try:
-                value = point(self.determinant)
-            except ZeroDivisionError:
+                values = [point(d) for d in diagonal]
+            except (ArithmeticError, ValueError):
                 continue
-            if abs(value.imag) < 1e-9 * abs(value) and value:
-                return 1 if value.real > 0 else -1
-        raise ConfigError("No real point was found where det g has a sign; give the volume factor yourself.")
+            if any(abs(v.imag) > 1e-9 * abs(v) or not v for v in values):
+                continue
+            signs = tuple(1 if v.real > 0 else -1 for v in values)
+            if signs.count(-1) in (0, 1, self.dimension - 1, self.dimension):
+                return signs
+            other = other or signs
+            if count > 60:
+                break
+        if other is None:
+            raise ConfigError("No real point was found where the metric has a signature.")
+        return other
+
+    @property
+    def determinant_sign(self) -> int:
+        """Sign of det g where the metric has its :attr:`signs`."""
+        return -1 if self.signs.count(-1) % 2 else 1
 
     @cached_property
     def volume(self) -> Element:
@@ -216,40 +242,21 @@ class Metric(Results, Invariants, Calculus):
         return self.field.sqrt(self.determinant if self.determinant_sign > 0 else -self.determinant)
 
     def ldl_frame(self) -> Frame:
-        """A frame with diagonal metric by completing squares: g = L D L^T, no roots.
-
-        Raises:
-            ConfigError: every diagonal entry vanishes at some step (null coordinates); give a frame yourself.
-        """
-        found = ldl(self.field, self.coordinate_frame._metric())
-        if found is None:
-            raise ConfigError(
-                "No square can be completed: the metric has null directions only. Give a coframe (from_coframe), for "
-                "example a null frame with off-diagonal frame metric."
-            )
-        coframe, diagonal = found
+        """A frame with diagonal metric by completing squares: g = L D L^T, no roots."""
+        coframe, diagonal = ldl(self.field, self.coordinate_frame._metric())
         eta = identity(self.field, self.dimension)
         for a, d in enumerate(diagonal):
             eta[a][a] = d
         return Frame(self.field, coframe, eta)
 
+    @cached_property
     def orthonormal_frame(self) -> Frame:
-        """The LDL^T frame normalised by roots, its metric diag(+-1); signs are those at a random point."""
-        from kexue.maths.geometry.field.sampling import points
-
-        frame = self.frame if self._diagonal(self.frame) else self.ldl_frame()
-        diagonal = [frame._metric()[a][a] for a in range(self.dimension)]
-        for point in points(self.field):
-            try:
-                signs = [1 if point(d).real > 0 else -1 for d in diagonal]
-                break
-            except ZeroDivisionError:
-                continue
-        else:
-            raise ConfigError("No real point was found where the metric has a signature; give a coframe yourself.")
+        """The diagonal frame normalised by roots, its metric diag(+-1) with the metric's :attr:`signs`."""
+        frame = self.diagonal_frame
         eta = identity(self.field, self.dimension)
         rows = []
-        for a, (sign, d) in enumerate(zip(signs, diagonal, strict=True)):
+        for a, sign in enumerate(self.signs):
+            d = frame._metric()[a][a]
             root = self.field.sqrt(d if sign > 0 else -d)
             rows.append([x * root for x in frame.coframe[a]])
             eta[a][a] = self.field.integer(sign)

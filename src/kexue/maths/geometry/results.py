@@ -34,10 +34,15 @@ class Results:
         frame: Frame
         dimension: int
         conventions: Conventions
-        coordinate_frame: Frame
-        curvature: Curvature
-        connection: LeviCivita
-        coordinate_connection: LeviCivita
+
+        @property
+        def coordinate_frame(self) -> Frame: ...
+        @property
+        def curvature(self) -> Curvature: ...
+        @property
+        def connection(self) -> LeviCivita: ...
+        @property
+        def coordinate_connection(self) -> LeviCivita: ...
 
     def _basis(self, basis: str) -> Frame:
         if basis not in ("coordinate", "frame"):

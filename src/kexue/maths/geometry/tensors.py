@@ -41,7 +41,7 @@ class Tensor:
         self,
         frame: Frame,
         variance: str,
-        components: Mapping[Index, Element],
+        components: Mapping[Any, Element],
         symmetry: Symmetry = (),
         name: str = "T",
         note: str = "",
@@ -119,7 +119,7 @@ class Tensor:
         """Whether all components vanish, exactly."""
         return not self.components
 
-    def _like(self, components: Mapping[Index, Element], **changes: Any) -> Tensor:
+    def _like(self, components: Mapping[Any, Element], **changes: Any) -> Tensor:
         options: dict[str, Any] = {"symmetry": self.symmetry, "name": self.name, "note": self.note} | changes
         variance = options.pop("variance", self.variance)
         return Tensor(self.frame, variance, components, **options)

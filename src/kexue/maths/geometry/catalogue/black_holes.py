@@ -29,10 +29,10 @@ BLACK_HOLES = {
     ),
     "schwarzschild_isotropic": Entry(
         "Schwarzschild, isotropic coordinates",
-        "t x y z",
+        "t rho theta phi",
         f"{_BOOK}, chapter 15",
-        line="-((1 - M/(2*rho))/(1 + M/(2*rho)))^2*dt^2 + (1 + M/(2*rho))^4*(dx^2 + dy^2 + dz^2)",
-        definitions={"rho": "sqrt(x^2 + y^2 + z^2)"},
+        line="-((1 - M/(2*rho))/(1 + M/(2*rho)))^2*dt^2"
+        " + (1 + M/(2*rho))^4*(drho^2 + rho^2*(dtheta^2 + sin(theta)^2*dphi^2))",
         known={"R": "0", "Petrov": "D"},
         constant="0",
     ),

@@ -60,10 +60,7 @@ MANIFOLDS = {
         "x y",
         "article 4033",
         line="f(x,y)*(dx^2 + dy^2)",
-        known={
-            "R": "-(diff(f(x,y),x,2) + diff(f(x,y),y,2))/f(x,y)^2"
-            " + (diff(f(x,y),x)^2 + diff(f(x,y),y)^2)/f(x,y)^3"
-        },
+        known={"R": "-(diff(f(x,y),x,2) + diff(f(x,y),y,2))/f(x,y)^2 + (diff(f(x,y),x)^2 + diff(f(x,y),y)^2)/f(x,y)^3"},
     ),
     "surface_of_revolution": Entry(
         "Surface of revolution",

@@ -19,7 +19,9 @@ class Denominators:
 
     if TYPE_CHECKING:
         ring: Ring
-        zero: Element
+
+        @property
+        def zero(self) -> Element: ...
 
         def reduce(self, p: Poly) -> Poly: ...
 

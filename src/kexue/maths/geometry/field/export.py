@@ -67,7 +67,7 @@ def to_sympy(element: Element, factor: bool = True) -> sympy.Expr:
     used = set(field.generators_of(element))
     if factor:
         used |= {name for _, name in _pairs(field, used)}
-    symbols = [generator_sympy(field, field.generators[n]) if n in used else None for n in ring.names]
+    symbols: list[Any] = [generator_sympy(field, field.generators[n]) if n in used else None for n in ring.names]
     if not element.num:
         return sympy.Integer(0)
     below = [(field.factor_polynomial(number), -e) for number, e in element.factors]

@@ -116,6 +116,12 @@ class Field(Denominators):
         self.positives.append(element)
         self._assumptions.append((why, element))
 
+    def assumed(self, before: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
+        """The assumptions at this moment; given back, they are those again."""
+        if before is not None:
+            self.positives, self._assumptions, self.positive = (type(x)(x) for x in before)
+        return list(self.positives), list(self._assumptions), dict(self.positive)
+
     def adjoin(self, kind: str, data: Any, coordinates: frozenset[int], key: Any, names: str | None = None) -> Element:
         """A new transcendental generator, remembered under ``key``."""
         name = names or f"x{len(self.generators)}"

@@ -132,11 +132,14 @@ def add_base(field: Field, kind: str, u: Element) -> None:
     if kind == "exp":
         field.adjoin("exp", u, used, ("exp", key))
         field.kernels["exponential"].append((u, "exp"))
+        field.positive[field.values["exp", key].key()] = 1
         return
     even, odd, family, sign = (
         ("cos", "sin", "trigonometric", -1) if kind == "cos" else ("cosh", "sinh", "exponential", 1)
     )
     c = field.adjoin(even, u, used, (even, key))
+    field.positive[(c - 1).key()] = sign  # 1 - cos and cosh - 1 are positive, 1 + cos and 1 + cosh as well
+    field.positive[(c + 1).key()] = 1
     radicand = (c * c - 1) * sign  # sin**2 = 1 - cos**2, sinh**2 = cosh**2 - 1
     s = field.adjoin_root(odd, u, radicand, 2, (odd, key))
     field.kernels[family].append((u, "pair"))

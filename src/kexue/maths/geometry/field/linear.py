@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["combination", "combination_mod", "linear_relation", "numerators"]
 
 
-def combination(
-    target: Mapping[Hashable, Fraction], vectors: Sequence[Mapping[Hashable, Fraction]]
-) -> list[Fraction] | None:
+def combination(target: Mapping[Any, Fraction], vectors: Sequence[Mapping[Any, Fraction]]) -> list[Fraction] | None:
     """Rational q with ``target = sum q_i vectors_i`` for sparse independent vectors, or None."""
     return _solve(target, vectors, Fraction, lambda x: 1 / x)
 
 
-def combination_mod(
-    target: Mapping[Hashable, int], vectors: Sequence[Mapping[Hashable, int]], prime: int
-) -> list[int] | None:
+def combination_mod(target: Mapping[Any, int], vectors: Sequence[Mapping[Any, int]], prime: int) -> list[int] | None:
     """The same over the field with ``prime`` elements."""
 
     class Residue(int):
@@ -42,7 +38,7 @@ def combination_mod(
     return _solve(target, vectors, Residue, lambda x: Residue(pow(int(x), -1, prime)))
 
 
-def _solve(target: Mapping[Hashable, Any], vectors: Sequence[Mapping[Hashable, Any]], make: Any, invert: Any) -> Any:
+def _solve(target: Mapping[Any, Any], vectors: Sequence[Mapping[Any, Any]], make: Any, invert: Any) -> Any:
     keys = list(dict.fromkeys([*target, *(key for vector in vectors for key in vector)]))
     width = len(vectors)
     rows = [[make(v.get(key, 0)) for v in vectors] + [make(target.get(key, 0))] for key in keys]

@@ -204,22 +204,21 @@ def _nested_root(field: Field, radicand: Element, n: int) -> Element:
 
 def _dependent_root(field: Field, radicand: Element, n: int) -> Element:
     """Root of what no point showed to be independent: of a perfect square, or of one times a known radicand."""
-    if n == 2:
-        for entry in [None, *field.kernels["root"]]:
-            if entry is not None and entry[0] != 2:
-                continue
-            factor = None if entry is None else entry[2]
-            square = radicand if factor is None else radicand * (factor * factor)
-            found = _square_root(field, square)
-            if found is None or found * found != square:
-                continue
+    for entry in [None, *field.kernels["root"]] if n == 2 else []:
+        if entry is not None and entry[0] != 2:
+            continue
+        before = field.assumed()
+        factor = None if entry is None else entry[2]
+        square = radicand if factor is None else radicand * (factor * factor)
+        found = _square_root(field, square)
+        if found is not None and found * found == square:
             found = found if factor is None else found / factor
             sign = branch(found, radicand)
-            if sign is None:
-                continue
-            if not sign:  # on one side of a zero the one, on the other side the other
+            if sign == 0:  # on one side of a zero the one, on the other side the other
                 field.assume(found, "out of a square root")
-            return found * (sign or 1)
+            if sign is not None:
+                return found * (sign or 1)
+        field.assumed(before)
     raise _refuse(radicand, n)
 
 

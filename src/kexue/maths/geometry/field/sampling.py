@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cmath
 import random
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kexue.maths.geometry.field.element import Element
     from kexue.maths.geometry.field.field import Field
+
+_DIGITS = 50  # expanded polynomials near their zeros lose many
 
 __all__ = ["Point", "branch", "points"]
 
@@ -26,41 +27,51 @@ class Point:
         self.field = field
         self._names = values
         self._rng = rng
-        self._known: dict[str, complex] = {}
+        self._known: dict[str, Any] = {}
 
-    def generator(self, name: str) -> complex:
+    def generator(self, name: str) -> Any:
         """Value of one generator, roots and logarithms on their principal branch."""
         known = self._known.get(name)
         if known is None:
-            known = self._known[name] = complex(self._value(name))
+            known = self._known[name] = self._value(name)
         return known
 
     def _value(self, name: str) -> Any:
+        import mpmath
+
         g = self.field.generators[name]
         if g.kind in ("coordinate", "parameter"):
-            return self._names[g.data]
+            return mpmath.mpf(self._names[g.data])
         if g.kind in ("sin", "cos", "sinh", "cosh", "exp", "log"):
-            return getattr(cmath, g.kind)(self(g.data))
+            return getattr(mpmath, g.kind)(self(g.data))
         if g.kind == "root":
-            return self(g.data) ** (1 / g.degree)
+            return mpmath.root(self(g.data), g.degree)
         if g.kind == "i":
-            return 1j
+            return mpmath.mpc(0, 1)
         if g.kind == "constant":
-            return complex(g.data)
+            return mpmath.mpmathify(g.data.evalf(_DIGITS))
         if g.kind == "special":
             function, arguments = g.data
-            return complex(function(*map(self, arguments)).evalf())
-        return self._rng.uniform(0.2, 2)
+            return mpmath.mpmathify(function(*map(self, arguments)).evalf(_DIGITS))
+        return mpmath.mpf(self._rng.uniform(0.2, 2))
 
-    def __call__(self, element: Element) -> complex:
-        """Value of an element."""
+    def __call__(self, element: Element) -> Any:
+        """Value of an element, a complex number of mpmath."""
+        import mpmath
+
+        with mpmath.workdps(_DIGITS):
+            return mpmath.mpc(self._evaluate(element))
+
+    def _evaluate(self, element: Element) -> Any:
+        import mpmath
+
         element.lift()
         ring = element.ring
 
-        def value(p: Any) -> complex:
-            total = 0j
+        def value(p: Any) -> Any:
+            total = mpmath.mpf(0)
             for monomial, c in ring.terms(p):
-                term = complex(c)
+                term = mpmath.mpf(c)
                 for name, e in zip(ring.names, monomial, strict=True):
                     if e:
                         term *= self.generator(name) ** e
