@@ -53,28 +53,30 @@ class Evaluator:
     def __init__(self, matrix, coordinates, positives=(), seed=0):
         self.names = list(coordinates)
         self.matrix = concrete(matrix)
-        symbols = self.matrix.free_symbols | {sympy.Symbol(n) for n in self.names}
         positives = [concrete(p.to_sympy()) for p in positives]
-        symbols |= {s for p in positives for s in p.free_symbols}
+        symbols = self.matrix.free_symbols | {sympy.Symbol(n) for n in self.names}
+        self.symbols = sorted(symbols.union(*(p.free_symbols for p in positives)), key=str)
+        tests = [sympy.lambdify(self.symbols, p, "mpmath") for p in positives]
         rng = random.Random(seed)
         for attempt in range(500):
-            self.point = {s: sympy.Rational(rng.randint(150, 1400 if attempt < 250 else 8000), 1000) for s in sorted(symbols, key=str)}
-            if all(self._positive(p) for p in positives):
+            numbers = [rng.randint(150, 1400 if attempt < 250 else 8000) for _ in self.symbols]
+            self.numbers = [mpmath.mpf(x) / 1000 for x in numbers]
+            values = [mpmath.mpc(test(*self.numbers)) for test in tests]
+            if all(v.imag == 0 and v.real > 1e-3 for v in values):
                 break
         else:
             raise AssertionError("no point was found")
+        self.point = {s: sympy.Rational(x, 1000) for s, x in zip(self.symbols, numbers, strict=True)}
         parameters = {s: v for s, v in self.point.items() if s.name not in self.names}
         arguments = [sympy.Symbol(n) for n in self.names]
         self.g = sympy.lambdify(arguments, self.matrix.subs(parameters).tolist(), "mpmath")
         self.x = [mpmath.mpf(self.point[a].p) / self.point[a].q for a in arguments]
 
-    def _positive(self, p):
-        value = sympy.N(p.subs(self.point), 20)
-        return value.is_real and value > 1e-3
-
     def value(self, element):
         """An element of the field at the point."""
-        return complex(sympy.N(concrete(element.to_sympy()).subs(self.point), 25))
+        function = sympy.lambdify(self.symbols, concrete(element.to_sympy()), "mpmath")
+        with mpmath.workdps(30):
+            return complex(function(*self.numbers))
 
     def riemann(self):
         """R^a_bcd (MTW) as a nested list of complex numbers, and the metric."""

@@ -2,10 +2,10 @@
 
 import pytest
 import sympy
+from tests.maths.geometry.reference import check_riemann
 
 from kexue.maths.geometry import Metric
 from kexue.maths.geometry.line_element import read_line_element
-from tests.maths.geometry.reference import check_riemann
 
 ODD = {
     "off-diagonal": "-dt^2 + 2*x*y*dt*dx + (1+x^2)*dx^2 + exp(t)*dy^2 + 2*sin(x)*dx*dy",

@@ -64,7 +64,7 @@ class Element:
             if other.field is not self.field:
                 raise ConfigError(
                     "Two elements of one field were expected, received elements of two different fields: convert "
-                    "one of them with field(str(element))."
+                    "one of them with field(element)."
                 )
             return other
         if isinstance(other, int):

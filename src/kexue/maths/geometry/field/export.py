@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["generator_sympy", "to_latex", "to_sympy"]
 
-_FACTORED_UP_TO = {"flint": 3000, "sympy": 150}  # terms; of longer polynomials only known factors are taken out
+_FACTORED_UP_TO = {"flint": 3000, "sympy": 40}  # terms; of longer polynomials only easy factors are taken out
 
 
 def generator_sympy(field: Field, generator: Generator) -> sympy.Expr:
@@ -74,8 +74,7 @@ def to_sympy(element: Element, factor: bool = True) -> sympy.Expr:
     if not factor:
         den = [_expanded(field, p, symbols) ** e for p, e in below]
         return _expanded(field, element.num, symbols) * sympy.Mul(sympy.Rational(1, element.content), *den)
-    short = ring.length(element.num) <= _FACTORED_UP_TO[field.backend]
-    top, above = ring.factor(element.num) if short else _known_factors(field, element.num)
+    top, above = _shown_factors(field, element.num)
     parts = [sympy.Rational(top, element.content)]
     powers = [(p, e) for p, e in above] + below
     for square, root in _pairs(field, used):
@@ -86,9 +85,12 @@ def to_sympy(element: Element, factor: bool = True) -> sympy.Expr:
     return sympy.Mul(*parts)
 
 
-def _known_factors(field: Field, p: Poly) -> tuple[int, list[tuple[Poly, int]]]:
-    """Powers of generators and of factors that stand in denominators, and the rest unfactorised."""
+def _shown_factors(field: Field, p: Poly) -> tuple[int, list[tuple[Poly, int]]]:
+    """Factors that stand in denominators, and those of the rest as far as they are cheap."""
     ring = field.ring
+    longest = _FACTORED_UP_TO[field.backend]
+    if ring.length(p) <= longest:
+        return ring.factor(p, longest)
     content = ring.content(p)
     p = ring.quotient(p, ring.constant(content))
     out = []

@@ -46,7 +46,7 @@ class Ring(Protocol):
     def remainder(self, p: Poly, relation: Poly, variable: int, degree: int) -> Poly: ...
     def degrees(self, p: Poly) -> tuple[int, ...]: ...
     def diff(self, p: Poly, variable: int) -> Poly: ...
-    def factor(self, p: Poly) -> tuple[int, list[tuple[Poly, int]]]: ...
+    def factor(self, p: Poly, longest: int | None = None) -> tuple[int, list[tuple[Poly, int]]]: ...
     def lift(self, p: Poly) -> Poly: ...
 
 
@@ -113,7 +113,9 @@ class FlintRing:
     def diff(self, p: Poly, variable: int) -> Poly:
         return p.derivative(variable)
 
-    def factor(self, p: Poly) -> tuple[int, list[tuple[Poly, int]]]:
+    def factor(self, p: Poly, longest: int | None = None) -> tuple[int, list[tuple[Poly, int]]]:
+        if longest is not None and len(p) > longest:
+            return 1, [(p, 1)]
         constant, factors = p.factor()
         constant, out = int(constant), []
         for factor, power in factors:
@@ -237,15 +239,52 @@ class SympyRing:
     def diff(self, p: Poly, variable: int) -> Poly:
         return p.diff(variable)
 
-    def factor(self, p: Poly) -> tuple[int, list[tuple[Poly, int]]]:
-        constant, factors = p.factor_list()
-        constant, out = int(constant), []
-        for factor, power in factors:
-            if factor.LC < 0:
-                factor, constant = -factor, constant * (-1) ** power  # noqa: PLW2901
-            out.append((factor, int(power)))
+    def factor(self, p: Poly, longest: int | None = None) -> tuple[int, list[tuple[Poly, int]]]:
+        constant, p = p.primitive()
+        constant = int(constant)
+        found: list[tuple[Poly, int]] = []
+        for i, e in enumerate(map(min, zip(*p.keys(), strict=True))):
+            if e:
+                found.append((self.gens[i], e))
+        p = self.quotient(p, self._ring.from_dict({tuple(map(min, zip(*p.keys(), strict=True))): self._domain.one}))
+        for factor, e in self._primitive_factors(p, longest):
+            for k, (known, power) in enumerate(found):
+                if known == factor:
+                    found[k] = (known, power + e)
+                    break
+            else:
+                found.append((factor, e))
+        out = []
+        for factor, e in found:
+            if factor.is_ground:
+                constant *= int(factor.LC) ** e
+            elif factor.LC < 0:
+                out.append((-factor, e))
+                constant *= (-1) ** e
+            else:
+                out.append((factor, e))
         out.sort(key=lambda pair: (len(pair[0]), sorted(pair[0].terms(), reverse=True)))
         return constant, out
+
+    def _primitive_factors(self, p: Poly, longest: int | None) -> list[tuple[Poly, int]]:
+        """Irreducible factors; ``a x + b`` with coprime a and b is one, which settles most polynomials in jets.
+
+        Where nothing is linear, SymPy factorises, unless there are more than ``longest`` terms.
+        """
+        if p.is_ground:
+            return [(p, 1)]
+        for i, degree in enumerate(p.degrees()):
+            if degree == 1:
+                slope = p.diff(i)
+                rest = p - slope * self._ring.gens[i]
+                common = slope.gcd(rest) if rest else slope
+                if common.is_ground:
+                    return [(p, 1)]
+                return [(self.quotient(p, common), 1), *self._primitive_factors(common, longest)]
+        if longest is not None and len(p) > longest:
+            return [(p, 1)]
+        constant, factors = p.factor_list()
+        return [(self.constant(int(constant)), 1), *factors]
 
     def lift(self, p: Poly) -> Poly:
         return p.set_ring(self._ring)
