@@ -109,17 +109,44 @@ def opaque_rule(field: Field, opaque: OpaqueFunction, arguments: Sequence[Elemen
     return convert_with(field, opaque.derivatives[number], bound)
 
 
+_ALONE = ("atan", "asin", "acos", "asinh", "acosh", "atanh", "LambertW")  # independent of what else can stand here
+_BESSEL = {"besselj": (-1, 1), "bessely": (-1, 1), "besseli": (1, -1), "besselk": (1, 1)}
+
+
 def special_function(field: Field, function: Any, arguments: Sequence[Element]) -> Element:
-    """A function of SymPy that has no algebraic theory here: derivatives from SymPy, zero test sufficient only."""
-    key = ("special", function.__name__, tuple(u.key() for u in arguments))
+    """A function of SymPy that has no algebraic theory here: derivatives from SymPy, zero test sufficient only.
+
+    Bessel functions of integer order are expressed by those of order 0 and 1.
+    """
+    name = function.__name__
+    key = ("special", name, tuple(u.key() for u in arguments))
     known = field.values.get(key)
     if known is not None:
         return known
+    if name in _BESSEL:
+        reduced = _lower_order(field, function, arguments)
+        if reduced is not None:
+            return reduced
     used = frozenset().union(*(field.coordinates_of(u) for u in arguments))
-    same = [g for g in field.generators.values() if g.kind == "special"]
-    if same or function.__name__ not in ("atan", "asin", "acos", "asinh", "acosh", "atanh", "LambertW"):
+    others = [g.data for g in field.generators.values() if g.kind == "special"]
+    pair = name in _BESSEL and all(f is function and a[1] == arguments[1] for f, a in others)
+    if not pair and (others or name not in _ALONE):
         field.canonical = False
     return field.adjoin("special", (function, tuple(arguments)), used, key)
+
+
+def _lower_order(field: Field, function: Any, arguments: Sequence[Element]) -> Element | None:
+    """``C_(n+1) = s C_(n-1) + t (2 n / z) C_n``, ``C_(-n) = (+-1)**n C_n``; None for orders 0, 1 and not integer."""
+    order = arguments[0].as_fraction()
+    if order is None or order.denominator != 1 or order in (0, 1) or abs(order) > 50:
+        return None
+    n, z = int(order), arguments[1]
+    sign, turn = _BESSEL[function.__name__]
+    if n < 0:
+        value = special_function(field, function, [field.integer(-n), z])
+        return -value if sign < 0 and n % 2 else value
+    lower = [special_function(field, function, [field.integer(k), z]) for k in (n - 2, n - 1)]
+    return lower[0] * sign + lower[1] * (2 * (n - 1) * turn) / z
 
 
 def derivative_of(field: Field, generator: Generator, i: int) -> Element:
