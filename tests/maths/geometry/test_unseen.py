@@ -38,6 +38,32 @@ def test_riemann(name):
     check_riemann(g, sympy.Matrix(line.matrix))
 
 
+VACUUM = {
+    "Kruskal": """r = 2*M*(1 + LambertW(-u*v/exp(1)))
+        ds^2 = -32*M^3/r*exp(-r/(2*M))*du*dv + r^2*(dtheta^2 + sin(theta)^2*dphi^2)""",
+    "Kerr-Schild, Cartesian": """r = sqrt(x^2+y^2+z^2)
+        ds^2 = -dt^2 + dx^2 + dy^2 + dz^2 + 2*M/r*(dt + (x*dx+y*dy+z*dz)/r)^2""",
+    "Kerr, ingoing": """S = r^2+a^2*cos(theta)^2
+        ds^2 = -dt^2 + dr^2 + 2*a*sin(theta)^2*dr*dphi + S*dtheta^2 + (r^2+a^2)*sin(theta)^2*dphi^2
+            + 2*M*r/S*(dt + dr + a*sin(theta)^2*dphi)^2""",
+    "Kerr, Cartesian": """r = sqrt((x^2+y^2+z^2-a^2 + sqrt((x^2+y^2+z^2-a^2)^2 + 4*a^2*z^2))/2)
+        ds^2 = -dt^2 + dx^2 + dy^2 + dz^2
+            + 2*M*r^3/(r^4+a^2*z^2)*(dt + (r*(x*dx+y*dy) + a*(y*dx-x*dy))/(r^2+a^2) + z*dz/r)^2""",
+    "Myers-Perry, two rotations": """S = r^2 + a^2*cos(h)^2 + b^2*sin(h)^2
+        D = (r^2+a^2)*(r^2+b^2) - mu*r^2
+        ds^2 = -dt^2 + mu/S*(dt - a*sin(h)^2*dphi - b*cos(h)^2*dpsi)^2 + S*r^2/D*dr^2 + S*dh^2
+            + (r^2+a^2)*sin(h)^2*dphi^2 + (r^2+b^2)*cos(h)^2*dpsi^2""",
+}
+
+
+@pytest.mark.parametrize("name", VACUUM)
+def test_vacuum_is_recognised(name):
+    pytest.importorskip("flint")
+    g = Metric.from_line_element(VACUUM[name])
+    assert g.is_vacuum
+    assert not g.is_flat
+
+
 @pytest.mark.parametrize("name", ["off-diagonal", "roots", "exponentials", "five dimensions", "null", "tanh"])
 @pytest.mark.parametrize("backend", ["flint", "sympy"])
 def test_in_every_frame(name, backend):

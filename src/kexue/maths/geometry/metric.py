@@ -166,8 +166,8 @@ class Metric(Results, Invariants, Calculus):
     def with_conventions(self, conventions: Conventions | str) -> Metric:
         """The same metric, results in other sign conventions."""
         other = type(self).__new__(type(self))
-        other._start(self.field, self.frame, conventions, self.name)
-        other._curvatures = self._curvatures
+        other.__dict__.update(self.__dict__)  # what is kept does not depend on conventions
+        other.conventions = Conventions.of(conventions)
         return other
 
     # --- the metric itself --------------------------------------------------------------------------------------

@@ -130,7 +130,8 @@ def special_function(field: Field, function: Any, arguments: Sequence[Element]) 
     used = frozenset().union(*(field.coordinates_of(u) for u in arguments))
     others = [g.data for g in field.generators.values() if g.kind == "special"]
     pair = name in _BESSEL and all(f is function and a[1] == arguments[1] for f, a in others)
-    if not pair and (others or name not in _ALONE):
+    logarithms = any(g.kind == "log" for g in field.generators.values())
+    if not pair and (others or name not in _ALONE or logarithms):
         field.canonical = False
     return field.adjoin("special", (function, tuple(arguments)), used, key)
 

@@ -71,6 +71,8 @@ def log(u: Element) -> Element:
     if found is None:
         if len(kernels) and any(isinstance(k, tuple) and k[:1] == ("algebraic",) for k in product.powers):
             field.canonical = False  # products of conjugates may relate it to other logarithms
+        if any(g.kind == "special" for g in field.generators.values()):
+            field.canonical = False  # W(x) + log W(x) = log x
         element = field.adjoin("log", u, field.coordinates_of(u), ("log", u.key()))
         kernels.append((product.powers, element))
         return element
@@ -129,6 +131,8 @@ def add_base(field: Field, kind: str, u: Element) -> None:
     if field.ring.leading(u.num) < 0:
         u = -u
     used, key = field.coordinates_of(u), u.key()
+    if any(field.generators[name].kind == "special" for name in field.generators_of(u)):
+        field.canonical = False  # exp(asinh(x)), sin(2 atan(x)) are algebraic
     if kind == "exp":
         field.adjoin("exp", u, used, ("exp", key))
         field.kernels["exponential"].append((u, "exp"))
@@ -213,7 +217,7 @@ def _linear_coefficient(u: Element, generator: Element) -> Fraction | None:
 
 
 def _logarithms_out(u: Element) -> tuple[Element, Element]:
-    """exp(q log p + rest) = p**q exp(rest)."""
+    """exp(q log p + rest) = p**q exp(rest), and exp(W(p)) = p / W(p) for Lambert's function."""
     field = u.field
     result = field.one
     for _, element in list(field.kernels["log"]):
@@ -222,6 +226,14 @@ def _logarithms_out(u: Element) -> tuple[Element, Element]:
             argument = field.generators[field.generators_of(element)[0]].data
             result = result * field.power(argument, q)
             u = u - element * q
+    for generator in list(field.generators.values()):
+        if generator.kind == "special" and generator.data[0].__name__ == "LambertW" and len(generator.data[1]) == 1:
+            argument = generator.data[1][0]
+            element = field.values["special", "LambertW", (argument.key(),)]
+            q = _linear_coefficient(u, element)
+            if q:
+                result = result * field.power(argument / element, q)
+                u = u - element * q
     return result, u
 
 
