@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kexue.cli import convert, evaluate, inspect, predict, train
+from kexue.cli import convert, curvature, evaluate, inspect, predict, train
 
 __all__ = ["app", "main"]
 
@@ -26,6 +26,7 @@ app.add_typer(train.app)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
+app.command("curvature", epilog=curvature.EXAMPLE)(curvature.curvature)
 app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 
 

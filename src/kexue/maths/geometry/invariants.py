@@ -1,0 +1,283 @@
+"""Scalar invariants of the curvature, Newman-Penrose scalars and the Petrov type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kexue.errors import ConfigError, DataError
+from kexue.maths.geometry.curvature import Pairs
+from kexue.maths.geometry.field import Element
+from kexue.maths.geometry.tensors import signature_of
+
+if TYPE_CHECKING:
+    from kexue.maths.geometry.conventions import Conventions
+    from kexue.maths.geometry.curvature import Curvature
+    from kexue.maths.geometry.field import Field
+    from kexue.maths.geometry.frames import Frame
+
+__all__ = ["Invariants", "NewmanPenrose", "petrov"]
+
+Vector = list[Element]
+
+
+@dataclass(frozen=True)
+class NewmanPenrose:
+    """Weyl scalars Psi_0 ... Psi_4 in a null tetrad, and the tetrad in the metric's frame.
+
+    ``Psi_0 = C(l, m, l, m), Psi_1 = C(l, n, l, m), Psi_2 = C(l, m, mbar, n), Psi_3 = C(l, n, mbar, n),
+    Psi_4 = C(n, mbar, n, mbar)`` for signature (-, +, +, +), ``l.n = -1``, ``m.mbar = 1`` (Stephani et al., 2003, eq.
+    3.76); for signature (+, -, -, -) the same with the metric's sign turned.
+
+    Attributes:
+        psi: the five scalars.
+        tetrad: l, n, m, mbar, components in the metric's frame.
+    """
+
+    psi: tuple[Element, ...]
+    tetrad: tuple[Vector, ...]
+
+
+class Invariants:
+    """Mixed into :class:`~kexue.maths.geometry.metric.Metric`."""
+
+    if TYPE_CHECKING:
+        field: Field
+        frame: Frame
+        dimension: int
+        conventions: Conventions
+
+        @property
+        def curvature(self) -> Curvature: ...
+        @property
+        def signs(self) -> tuple[int, ...]: ...
+        @property
+        def volume(self) -> Element: ...
+        @property
+        def diagonal_frame(self) -> Frame: ...
+        @property
+        def orthonormal_frame(self) -> Frame: ...
+        def curvature_in(self, frame: Frame | None = None, route: str | None = None) -> Curvature: ...
+        def ricci_scalar(self) -> Element: ...
+
+    def kretschmann(self) -> Element:
+        """``K = R_abcd R^abcd``."""
+        return self.curvature.kretschmann
+
+    def ricci_squared(self) -> Element:
+        """``R_ab R^ab``."""
+        m = self.curvature.ricci_mixed
+        n = self.dimension
+        return self.field.sum(m[a][b] * m[b][a] for a in range(n) for b in range(n) if m[a][b] and m[b][a])
+
+    def weyl_squared(self) -> Element:
+        """``C_abcd C^abcd``."""
+        if self.dimension == 3:
+            return self.field.zero
+        return self.curvature.trace_of_product([self.curvature.weyl_mixed] * 2) * 4
+
+    def gauss_bonnet(self) -> Element:
+        """``K - 4 R_ab R^ab + R**2``; in four dimensions 32 pi**2 times the density of the Euler number."""
+        return self.kretschmann() - self.ricci_squared() * 4 + self.curvature.scalar**2
+
+    def riemann_cubed(self) -> Element:
+        """``R_ab^cd R_cd^ef R_ef^ab``."""
+        value = self.curvature.trace_of_product([self.curvature.riemann_mixed] * 3) * 8
+        return value if self.conventions.riemann > 0 else -value
+
+    def chern_pontryagin(self) -> Element:
+        """``*R_abcd R^abcd`` with ``*R_abcd = epsilon_abef R^ef_cd / 2``, four dimensions, orientation of the chart."""
+        if self.dimension != 4:
+            raise ConfigError(f"The Chern-Pontryagin density needs four dimensions, received {self.dimension}.")
+        pairs, number = self.curvature.pairs, self.curvature.number
+        # R^{ab}_{cd} R_{...}: epsilon_abef R^ef_cd R^abcd / 2, with epsilon_0123 = sqrt|g| in the frame
+        mixed = self.curvature.riemann_mixed
+        raised = self._raised_pairs(mixed)
+        terms = []
+        for A, pair in enumerate(pairs):
+            rest = tuple(k for k in range(4) if k not in pair)
+            sign = signature_of(pair + rest)
+            dual = dict(mixed.get(number[rest[0], rest[1]], ()))
+            for B, value in raised.get(A, {}).items():
+                if B in dual:
+                    product = value * dual[B]
+                    terms.append(product if sign > 0 else -product)
+        frame_volume = self.volume / self.frame.coframe_determinant
+        return self.field.sum(terms) * frame_volume * 4
+
+    def _raised_pairs(self, mixed: dict[int, list[tuple[int, Element]]]) -> dict[int, dict[int, Element]]:
+        out: dict[int, dict[int, list[Element]]] = {}
+        for A, row in mixed.items():
+            for B, value in row:
+                for C, x in self.curvature._inverse_minors.get(B, ()):
+                    out.setdefault(A, {}).setdefault(C, []).append(value * x)
+        return {A: {C: self.field.sum(t) for C, t in row.items()} for A, row in out.items()}
+
+    def invariants(self) -> dict[str, Element]:
+        """The scalars by name."""
+        out = {
+            "R": self.ricci_scalar(),
+            "R_ab R^ab": self.ricci_squared(),
+            "R_abcd R^abcd": self.kretschmann(),
+        }
+        if self.dimension >= 4:
+            out["C_abcd C^abcd"] = self.weyl_squared()
+            out["Gauss-Bonnet"] = self.gauss_bonnet()
+        return out
+
+    # --- null tetrads -------------------------------------------------------------------------------------------
+
+    def newman_penrose(self, tetrad: Sequence[Sequence[object]] | None = None) -> NewmanPenrose:
+        """Weyl scalars in a null tetrad.
+
+        Args:
+            tetrad: l, n, m, mbar, each by its components in the metric's frame; None makes one of an orthonormal frame:
+                ``l = (e_0 + e_1)/sqrt(2), n = (e_0 - e_1)/sqrt(2), m = (e_2 + i e_3)/sqrt(2)``, e_0 the time-like one
+                and the others in their order.
+
+        Raises:
+            ConfigError: not four dimensions or not Lorentzian.
+            DataError: the tetrad is not null and normalised.
+        """
+        self._require_lorentzian()
+        if tetrad is None:
+            k, n, m, mbar, turn = self._own_tetrad()
+        else:
+            k, n, m, mbar = ([self.field(x) for x in vector] for vector in tetrad)
+            turn = self._check_tetrad(k, n, m, mbar)
+        psi = self._psi(self.curvature.weyl, k, n, m, mbar)
+        return NewmanPenrose(tuple(p * turn for p in psi), (k, n, m, mbar))
+
+    def _require_lorentzian(self) -> None:
+        negative = self.signs.count(-1) if self.dimension == 4 else 0
+        if negative not in (1, 3):
+            signs = "" if self.dimension != 4 else f" and the signature {self.signs}"
+            raise ConfigError(
+                f"A Lorentzian metric in four dimensions is needed; received {self.dimension} dimensions{signs}."
+            )
+
+    def _dot(self, u: Vector, v: Vector) -> Element:
+        terms = [u[a] * x * v[b] for a, row in enumerate(self.frame.metric_rows) for b, x in row if u[a] and v[b]]
+        return self.field.sum(terms)
+
+    def _check_tetrad(self, k: Vector, n: Vector, m: Vector, mbar: Vector) -> int:
+        names = {"l.l": (k, k), "n.n": (n, n), "m.m": (m, m), "mbar.mbar": (mbar, mbar)}
+        names |= {"l.m": (k, m), "l.mbar": (k, mbar), "n.m": (n, m), "n.mbar": (n, mbar)}
+        for name, (u, v) in names.items():
+            if self._dot(u, v):
+                raise DataError(f"A null tetrad was expected, received {name} = {self._dot(u, v)}.")
+        product = self._dot(k, n), self._dot(m, mbar)
+        if not (product[0] * product[0] == 1 and product[0] == -product[1]):
+            raise DataError(f"l.n = -m.mbar = -1 or 1 was expected, received {product[0]} and {product[1]}.")
+        return 1 if product[0] == -1 else -1
+
+    def _own_tetrad(self) -> tuple[Vector, Vector, Vector, Vector, int]:
+        frame = self.orthonormal_frame
+        turn = 1 if self.signs.count(-1) == 1 else -1
+        times = [a for a in range(4) if self.signs[a] == -turn]
+        order = times + [a for a in range(4) if a not in times]
+        columns = [self._in_own_frame([row[a] for row in frame.vectors]) for a in order]
+        half = self.field.sqrt(2).inverse()
+        e0, e1, e2, e3 = ([x * half for x in column] for column in columns)
+        i = self.field.i
+        k = [x + y for x, y in zip(e0, e1, strict=True)]
+        n = [x - y for x, y in zip(e0, e1, strict=True)]
+        m = [x + i * y for x, y in zip(e2, e3, strict=True)]
+        mbar = [x - i * y for x, y in zip(e2, e3, strict=True)]
+        return k, n, m, mbar, turn
+
+    def _in_own_frame(self, vector: Vector) -> Vector:
+        h = self.frame.coframe
+        if self.frame.is_coordinate:
+            return vector
+        return [self.field.sum(h[a][mu] * vector[mu] for mu in range(4) if h[a][mu]) for a in range(4)]
+
+    def _bivector(self, u: Vector, v: Vector) -> dict[int, Element]:
+        out = {}
+        for A, (a, b) in enumerate(self.curvature.pairs):
+            value = u[a] * v[b] - u[b] * v[a]
+            if value:
+                out[A] = value
+        return out
+
+    def _psi(self, weyl: Pairs, k: Vector, n: Vector, m: Vector, mbar: Vector) -> list[Element]:
+        lm, ln, nm = self._bivector(k, m), self._bivector(k, n), self._bivector(n, mbar)
+        mn = self._bivector(mbar, n)
+
+        def on(U: dict[int, Element], V: dict[int, Element]) -> Element:
+            terms = []
+            for (A, B), value in weyl.items():
+                x = U.get(A), V.get(B), U.get(B), V.get(A)
+                if x[0] is not None and x[1] is not None:
+                    terms.append(value * (x[0] * x[1]))
+                if A != B and x[2] is not None and x[3] is not None:
+                    terms.append(value * (x[2] * x[3]))
+            return self.field.sum(terms)
+
+        return [on(lm, lm), on(ln, lm), on(lm, mn), on(ln, mn), on(nm, nm)]
+
+    # --- Petrov type --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def petrov_type(self) -> str:
+        """Petrov type of the Weyl tensor at a generic point: "I", "II", "D", "III", "N" or "O"."""
+        self._require_lorentzian()
+        if not self.curvature.weyl:
+            return "O"
+        # Complex null vectors e_0 +- b e_1, e_2 +- c e_3 of a diagonal frame serve as well as a real tetrad: how the
+        # roots of the quartic coincide does not depend on it. b and c are often rational where lengths are not.
+        frame = self.diagonal_frame
+        eta = [frame._metric()[a][a] for a in range(4)]
+        columns = [self._in_own_frame([row[a] for row in frame.vectors]) for a in range(4)]
+        pairs = []
+        for p, q in ((0, 1), (2, 3)):
+            slope = self.field.sqrt(-eta[p] / eta[q])
+            plus = [x + slope * y for x, y in zip(columns[p], columns[q], strict=True)]
+            minus = [x - slope * y for x, y in zip(columns[p], columns[q], strict=True)]
+            pairs.append((plus, minus, eta[p] * 2))
+        (k, n, kn), (m, mbar, mm) = pairs
+        n = [-x / kn for x in n]
+        mbar = [x / mm for x in mbar]
+        return petrov(self._psi(self.curvature.weyl, k, n, m, mbar))
+
+
+def petrov(psi: Sequence[Element]) -> str:
+    """Petrov type from the five Weyl scalars: how the roots of their quartic coincide.
+
+    ``Q(z) = psi_0 + 4 psi_1 z + 6 psi_2 z^2 + 4 psi_3 z^3 + psi_4 z^4``; I, J and the covariants H (Hessian) and T
+    (Jacobian of Q and H) of the quartic decide: I^3 = 27 J^2 for a double root, H = 0 for type N, T = 0 for two
+    double roots (D), I = J = 0 for a triple root (III).
+    """
+    a, b, c, d, e = psi
+    if not any(psi):
+        return "O"
+    hessian = (
+        a * c - b * b,
+        (a * d - b * c) * 2,
+        a * e + b * d * 2 - c * c * 3,
+        (b * e - c * d) * 2,
+        c * e - d * d,
+    )
+    if not any(hessian):
+        return "N"
+    i = a * e - b * d * 4 + c * c * 3
+    j = a * (c * e - d * d) - b * (b * e - c * d) + c * (b * d - c * c)
+    if not i and not j:
+        return "III"
+    if i**3 != j * j * 27:
+        return "I"
+    quartic = (a, b * 4, c * 6, d * 4, e)
+    return "II" if any(_jacobian(quartic, hessian)) else "D"
+
+
+def _jacobian(p: Sequence[Element], q: Sequence[Element]) -> list[Element]:
+    """Coefficients of ``4 p q' - 4 p' q`` for quartics: zero exactly where q is a multiple of p."""
+    out: list[list[Element]] = [[] for _ in range(8)]
+    for k, x in enumerate(p):
+        for m, y in enumerate(q):
+            if k != m and x and y:
+                out[k + m - 1].append(x * y * (m - k))
+    field = p[0].field
+    return [field.sum(terms) for terms in out]

@@ -1,0 +1,76 @@
+"""Metrics that are not in the catalogue, against the independent evaluation."""
+
+import pytest
+import sympy
+from tests.maths.geometry.reference import check_riemann
+
+from kexue.maths.geometry import Metric
+from kexue.maths.geometry.line_element import read_line_element
+
+ODD = {
+    "off-diagonal": "-dt^2 + 2*x*y*dt*dx + (1+x^2)*dx^2 + exp(t)*dy^2 + 2*sin(x)*dx*dy",
+    "functions of two variables": "-f(u,v)*du*dv + 2*h(u,v)*du*dx + k(u)^2*dx^2 + dy^2*(1+u^2)",
+    "roots": "-sqrt(1+x^2)*dt^2 + dx^2/sqrt(x) + sqrt(x*y)*dy^2",
+    "nested roots": "sqrt(x+sqrt(y))*dx^2 + dy^2 + dx*dy/3",
+    "cube roots": "x^(1/3)*dx^2 + (1+x^(2/3))*dy^2",
+    "exponentials": "-exp(-(x^2+y^2)/2)*dt^2 + exp(x/2)*dx^2 + exp(2*x-y)*dy^2 + exp(x)*dx*dy",
+    "logarithms": "log(x*y)*dx^2 + (3+log(x))*dy^2 + dz^2*log(y)^2",
+    "tanh": "-dt^2 + (1+tanh(x-t)^2)*dx^2 + tanh(x+t)*dx*dt + (2+sech(x))*dy^2",
+    "warp": "-dt^2 + (dx - v*tanh(s*(sqrt((x-v*t)^2+y^2+z^2)-R))*dt)^2 + dy^2 + dz^2",
+    "powers": "-t^(2*p)*dt^2 + t^(p+q)*dx^2 + x^q*dy^2",
+    "five dimensions": "-(1+x*y)*dt^2 + dx^2 + x^2*dy^2 + (1+x^2)*dz^2 + y^2*(dw + x*dz)^2",
+    "six dimensions": "dr^2 + r^2*(da^2 + sin(a)^2*(db^2 + sin(b)^2*dc^2)) + f(r)^2*dz^2 - h(r)*dt^2",
+    "travelling wave": "-dt^2 + dz^2 + F(t-z)^2*dx^2 + G(t-z)^2*dy^2",
+    "angles": "dx^2 + (2+sin(2*x)*cos(y))*dy^2 + (3+sin(x/2+y))*dz^2",
+    "hyperbolic and exponential": "cosh(x)^2*dx^2 + exp(x)*dy^2 + sinh(2*x)*dz^2",
+    "special functions": "(2+besselj(0,x))*dx^2 + x^2*erf(y)*dy^2",
+    "inverse functions": "(1+atan(x))*dx^2 + (2+asinh(x*y))*dy^2",
+    "null": "2*du*dv + 2*x*y*du*dx + dy^2 + u*dx*dy + (1+v^2)*du^2",
+    "decimals": "-(1-0.5/r)*dt^2 + dr^2/(1-0.5/r) + r^2*dphi^2",
+    "rotating disk": "-(1-w^2*r^2)*dt^2 + 2*w*r^2*dt*dphi + dr^2 + r^2*dphi^2 + dz^2",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_riemann(name):
+    line = read_line_element(ODD[name])
+    g = Metric.from_line_element(ODD[name])
+    check_riemann(g, sympy.Matrix(line.matrix))
+
+
+VACUUM = {
+    "Kruskal": """r = 2*M*(1 + LambertW(-u*v/exp(1)))
+        ds^2 = -32*M^3/r*exp(-r/(2*M))*du*dv + r^2*(dtheta^2 + sin(theta)^2*dphi^2)""",
+    "Kerr-Schild, Cartesian": """r = sqrt(x^2+y^2+z^2)
+        ds^2 = -dt^2 + dx^2 + dy^2 + dz^2 + 2*M/r*(dt + (x*dx+y*dy+z*dz)/r)^2""",
+    "Kerr, ingoing": """S = r^2+a^2*cos(theta)^2
+        ds^2 = -dt^2 + dr^2 + 2*a*sin(theta)^2*dr*dphi + S*dtheta^2 + (r^2+a^2)*sin(theta)^2*dphi^2
+            + 2*M*r/S*(dt + dr + a*sin(theta)^2*dphi)^2""",
+    "Kerr, Cartesian": """r = sqrt((x^2+y^2+z^2-a^2 + sqrt((x^2+y^2+z^2-a^2)^2 + 4*a^2*z^2))/2)
+        ds^2 = -dt^2 + dx^2 + dy^2 + dz^2
+            + 2*M*r^3/(r^4+a^2*z^2)*(dt + (r*(x*dx+y*dy) + a*(y*dx-x*dy))/(r^2+a^2) + z*dz/r)^2""",
+    "Myers-Perry, two rotations": """S = r^2 + a^2*cos(h)^2 + b^2*sin(h)^2
+        D = (r^2+a^2)*(r^2+b^2) - mu*r^2
+        ds^2 = -dt^2 + mu/S*(dt - a*sin(h)^2*dphi - b*cos(h)^2*dpsi)^2 + S*r^2/D*dr^2 + S*dh^2
+            + (r^2+a^2)*sin(h)^2*dphi^2 + (r^2+b^2)*cos(h)^2*dpsi^2""",
+}
+
+
+@pytest.mark.parametrize("name", VACUUM)
+def test_vacuum_is_recognised(name):
+    pytest.importorskip("flint")
+    g = Metric.from_line_element(VACUUM[name])
+    assert g.is_vacuum
+    assert not g.is_flat
+
+
+@pytest.mark.parametrize("name", ["off-diagonal", "roots", "exponentials", "five dimensions", "null", "tanh"])
+@pytest.mark.parametrize("backend", ["flint", "sympy"])
+def test_in_every_frame(name, backend):
+    if backend == "flint":
+        pytest.importorskip("flint")
+    g = Metric.from_line_element(ODD[name], backend=backend)
+    ldl = Metric.from_line_element(ODD[name], frame="ldl", backend=backend)
+    assert g.kretschmann() == g.field(ldl.kretschmann())
+    assert g.ricci_scalar() == g.field(ldl.ricci_scalar())
+    assert ldl.bianchi_second().is_zero
