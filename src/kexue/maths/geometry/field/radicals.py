@@ -143,6 +143,8 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
     for q, (_, f, w) in zip(found, entries, strict=True):
         if int(q):
             known = known * w ** int(q)
+            if field.generators[field.generators_of(w)[0]].kind in ("sin", "sinh"):
+                field.assume(w, "out of a square root")
             quotient.sign *= f.sign ** int(q)
             for key, e in f.powers.items():
                 value = -f.values[key] if n > 2 and field.positive.get(key, 1) < 0 else f.values[key]
@@ -214,10 +216,11 @@ def _dependent_root(field: Field, radicand: Element, n: int) -> Element:
         if found is not None and found * found == square:
             found = found if factor is None else found / factor
             sign = branch(found, radicand)
-            if sign == 0:  # on one side of a zero the one, on the other side the other
-                field.assume(found, "out of a square root")
             if sign is not None:
-                return found * (sign or 1)
+                found = found * (sign or 1)
+                if field.generators_of(found):  # elsewhere, or on the other side of a zero, the sign may be another
+                    field.assume(found, "out of a square root")
+                return found
         field.assumed(before)
     raise _refuse(radicand, n)
 
