@@ -204,9 +204,8 @@ def test_modernbert_windows_grow_with_depth():
     for name, variable in named_weights(model).items():
         if name.startswith("block_0_attention"):
             variable.assign(np.zeros(variable.shape))
-    data["token_ids"][1] = data["token_ids"][0]
-    data["token_ids"][1, 0] += 1 if data["token_ids"][0, 0] < 30 else -1
-    out = run(model, data)["sequence_output"]
-    moved = np.abs(out[1] - out[0]).max(-1)
+    before = run(model, data)["sequence_output"]  # the same row again: two rows of a batch may round differently
+    data["token_ids"][0, 0] += 1 if data["token_ids"][0, 0] < 30 else -1
+    moved = np.abs(run(model, data)["sequence_output"][0] - before[0]).max(-1)
     assert (moved[:5] > 0).all()  # two blocks of two tokens to the left
     assert (moved[5:] == 0).all()
