@@ -20,7 +20,20 @@ import numpy as np
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
 
-__all__ = ["Family", "Row", "bert_fields", "bert_official", "dense", "entry", "expand", "fused", "gathered", "norm"]
+__all__ = [
+    "Family",
+    "Row",
+    "bert_fields",
+    "bert_official",
+    "bert_words",
+    "check_parts",
+    "dense",
+    "entry",
+    "expand",
+    "fused",
+    "gathered",
+    "norm",
+]
 
 Storage = Literal[
     "same", "dense", "transposed", "fused_dense", "fused", "tf_transposed", "tf_stacked", "heads", "heads_out",
@@ -271,36 +284,24 @@ def bert_fields(data: Mapping[str, Any], required: Sequence[str] = ()) -> dict[s
     return fields
 
 
-def bert_official(config: TransformerConfig) -> dict[str, Any]:
-    """The inverse of `bert_fields`.
-
-    Raises:
-        ConfigError: the model has parts that the official format cannot express.
-    """
-    plain_parts = {
-        "gated": False,
-        "norm_order": "post",
-        "condition_size": None,
-        "attention": "softmax",
-        "attention_options": {},
-        "key_heads": None,
-        "query_key_norm": False,
-        "local_window": None,
-        "block_groups": None,
-    }
-    for name, plain in plain_parts.items():
+def check_parts(config: TransformerConfig, parts: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless the fields have these values, the only ones that the official format can mean."""
+    for name, plain in parts.items():
         if getattr(config, name) != plain:
             raise ConfigError(
                 f"a model with {name}={getattr(config, name)!r} cannot be written in the official format of "
-                f"{config.family}; use format='kexue'."
+                f"{config.family}, which means {plain!r}; use format='kexue'."
             )
+
+
+def bert_words(config: TransformerConfig) -> dict[str, Any]:
+    """Sizes and numerics of a model in the words of BERT's configurations."""
     data = {
         "vocab_size": config.vocabulary_size,
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,
         "intermediate_size": config.intermediate_size,
-        "type_vocab_size": config.num_segments,
         "max_position_embeddings": config.max_length,
         "hidden_act": config.activation,
         "layer_norm_eps": config.norm_epsilon,
@@ -310,11 +311,35 @@ def bert_official(config: TransformerConfig) -> dict[str, Any]:
         "pad_token_id": config.pad_id,
         "tie_word_embeddings": config.tie_embeddings,
     }
-    if config.mask == "causal":
-        data["is_decoder"] = True
     if not config.key_dim * config.num_heads == config.value_dim * config.num_heads == config.hidden_size:
         # Both, as bert4keras takes the key size from the head size where it is left out.
         data |= {"attention_key_size": config.key_dim, "attention_head_size": config.value_dim}
+    return data
+
+
+_BERT_PARTS = {
+    "gated": False,
+    "norm_order": "post",
+    "condition_size": None,
+    "attention": "softmax",
+    "attention_options": {},
+    "key_heads": None,
+    "query_key_norm": False,
+    "local_window": None,
+    "block_groups": None,
+}
+
+
+def bert_official(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `bert_fields`.
+
+    Raises:
+        ConfigError: the model has parts that the official format cannot express.
+    """
+    check_parts(config, _BERT_PARTS)
+    data = bert_words(config) | {"type_vocab_size": config.num_segments}
+    if config.mask == "causal":
+        data["is_decoder"] = True
     if config.embedding_size is not None:
         data["embedding_size"] = config.embedding_size
     return data

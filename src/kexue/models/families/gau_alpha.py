@@ -13,6 +13,7 @@ from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family, Row, bert_fields
 from kexue.models.families.bert import IGNORE
 from kexue.models.families.roformer import rotary_official
+from kexue.models.families.roformer_v2 import BARE
 
 __all__ = ["FAMILY"]
 
@@ -23,19 +24,13 @@ def _from_official(data: Mapping[str, Any]) -> TransformerConfig:
     fields.pop("value_size", None)
     return TransformerConfig(
         **fields
+        | BARE
         | {
             "family": "gau_alpha",
             "attention": "gau",
             "position": "rotary",
             "activation": data.get("hidden_act", "swish"),
-            "norm": "rms",
-            "norm_scale": False,
-            "norm_bias": False,
             "norm_epsilon": data.get("layer_norm_eps", 1e-7),
-            "attention_bias": False,
-            "feedforward_bias": False,
-            "lm_transform": False,
-            "lm_bias": False,
             "initializer": {"depth_scaled": data["num_hidden_layers"], "order": 3},
         }
     )

@@ -10,10 +10,10 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row
+from kexue.models.families.base import Family, Row, check_parts
 from kexue.models.families.bert import IGNORE as BERT_IGNORE
 
-__all__ = ["DECODER_PARTS", "FAMILY", "IGNORE", "check_parts", "gpt_fields", "gpt_official"]
+__all__ = ["DECODER_PARTS", "FAMILY", "IGNORE", "gpt_fields", "gpt_official"]
 
 DECODER_PARTS = {
     "num_segments": 0,
@@ -28,16 +28,6 @@ DECODER_PARTS = {
     "positions_from_padding": False,
 }
 """Fields that no official configuration of a decoder can change."""
-
-
-def check_parts(config: TransformerConfig, parts: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless the fields have these values, the only ones that the official format can mean."""
-    for name, plain in parts.items():
-        if getattr(config, name) != plain:
-            raise ConfigError(
-                f"a model with {name}={getattr(config, name)!r} cannot be written in the official format of "
-                f"{config.family}, which means {plain!r}; use format='kexue'."
-            )
 
 
 def gpt_fields(data: Mapping[str, Any]) -> dict[str, Any]:

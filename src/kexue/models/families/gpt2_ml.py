@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row, bert_fields
+from kexue.models.families.base import Family, Row, bert_fields, bert_words, check_parts
 from kexue.models.families.bert import IGNORE
-from kexue.models.families.gpt import DECODER_PARTS, check_parts
+from kexue.models.families.gpt import DECODER_PARTS
 
 __all__ = ["FAMILY"]
 
@@ -46,25 +46,7 @@ def _to_official(config: TransformerConfig) -> dict[str, Any]:
             "shared_segments": False,
         },
     )
-    data = {
-        "model_type": "gpt2_ml",
-        "vocab_size": config.vocabulary_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.intermediate_size,
-        "max_position_embeddings": config.max_length,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.norm_epsilon,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attention_dropout,
-        "initializer_range": config.initializer if isinstance(config.initializer, float) else 0.02,
-        "pad_token_id": config.pad_id,
-        "tie_word_embeddings": config.tie_embeddings,
-    }
-    if not config.key_dim * config.num_heads == config.value_dim * config.num_heads == config.hidden_size:
-        data |= {"attention_key_size": config.key_dim, "attention_head_size": config.value_dim}
-    return data
+    return {"model_type": "gpt2_ml"} | bert_words(config)
 
 
 _TF = "newslm/layer{i:02d}/"

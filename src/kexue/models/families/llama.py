@@ -11,8 +11,8 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row
-from kexue.models.families.gpt import DECODER_PARTS, check_parts
+from kexue.models.families.base import Family, Row, check_parts
+from kexue.models.families.gpt import DECODER_PARTS
 from kexue.nn import masks
 from kexue.nn.positions.registry import without_defaults
 

@@ -11,25 +11,31 @@ from kexue.models.families.base import Family, Row, bert_fields
 from kexue.models.families.bert import ALIASES, IGNORE, block_rows, embedding_rows
 from kexue.models.families.roformer import PROJECTION_ROWS, rotary_official, sinusoids
 
-__all__ = ["FAMILY"]
+__all__ = ["BARE", "FAMILY"]
+
+
+BARE = {
+    "norm": "rms",
+    "norm_scale": False,
+    "norm_bias": False,
+    "attention_bias": False,
+    "feedforward_bias": False,
+    "lm_transform": False,
+    "lm_bias": False,
+}
+"""No biases, no gains, no transform before the logits: what RoFormerV2 and GAU-alpha leave away."""
 
 
 def _from_official(data: Mapping[str, Any]) -> TransformerConfig:
     fields = bert_fields(data)
     return TransformerConfig(
         **fields
+        | BARE
         | {
             "family": "roformer_v2",
             "position": "rotary",
             "activation": data.get("hidden_act", "relu"),
-            "norm": "rms",
-            "norm_scale": False,
-            "norm_bias": False,
             "norm_epsilon": data.get("layer_norm_eps", 1e-7),
-            "attention_bias": False,
-            "feedforward_bias": False,
-            "lm_transform": False,
-            "lm_bias": False,
             "initializer": {"depth_scaled": data["num_hidden_layers"]},
         }
     )

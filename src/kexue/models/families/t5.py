@@ -13,9 +13,9 @@ from typing import Any
 
 from kexue.errors import ConfigError
 from kexue.models.config import TransformerConfig
-from kexue.models.families.base import Family, Row
+from kexue.models.families.base import Family, Row, check_parts
 from kexue.models.families.bert import IGNORE
-from kexue.models.families.gpt import DECODER_PARTS, check_parts
+from kexue.models.families.gpt import DECODER_PARTS
 
 __all__ = ["MT5", "T5"]
 
