@@ -1,5 +1,6 @@
-"""Writing files so that a crash never leaves a half-written one."""
+"""Writing files so that a crash never leaves a half-written one, and no two processes write the same ones."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -7,7 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_write"]
+from kexue.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["SHIPPED", "atomic_folder", "atomic_write", "folder_lock", "shipped"]
+
+SHIPPED = ("zh-mini",)
+"""Checkpoints that come with kexue."""
+
+_HELD: dict[Path, int] = {}
+"""Folders that this process holds, and how many times over."""
 
 
 def _mode(default: int) -> int:
@@ -62,3 +76,60 @@ def atomic_folder(path: str | os.PathLike[str], *, last: str | None = None) -> I
             os.replace(entry, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def shipped(path: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint that comes with kexue where ``path`` is its name, and ``path`` itself otherwise.
+
+    A file or folder of the user's that is called so goes first.
+    """
+    if str(path) in SHIPPED and not Path(path).exists():
+        return Path(__file__).parent / "pretrained" / str(path)
+    return Path(path)
+
+
+@contextmanager
+def folder_lock(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the folder ``path`` for this process; it is created where it does not exist.
+
+    The lock is the kernel's, on the file ``.lock`` there (which stays): it ends with the block or with the process,
+    however that dies, so no stale one can be left behind. The same process may take it again inside. Where there are
+    no such locks (Windows, some network file systems) nothing is held and nothing refused.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = folder.resolve()
+    if fcntl is None or key in _HELD:
+        _HELD[key] = _HELD.get(key, 0) + 1
+        try:
+            yield
+        finally:
+            _release(key)
+        return
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, _mode(0o666))
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise ConfigError(
+                    f"another process works in {folder}. Wait until it is done, stop it, or give another folder."
+                ) from None
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        _HELD[key] = 1
+        try:
+            yield
+        finally:
+            _release(key)
+    finally:
+        os.close(handle)  # which ends the lock
+
+
+def _release(key: Path) -> None:
+    _HELD[key] -= 1
+    if not _HELD[key]:
+        del _HELD[key]

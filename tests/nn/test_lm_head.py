@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 from tests.nn.harness import as_numpy, gradient
 
+from kexue.errors import ConfigError
 from kexue.nn.embeddings import TokenEmbedding
 from kexue.nn.heads.lm import LanguageModelHead
 
@@ -13,10 +14,14 @@ V, E, D = 11, 4, 6
 X = np.random.default_rng(0).normal(size=(2, 3, D)).astype("float32")
 
 
+def run(embedding, head, x):
+    return head(x, table=embedding(x, table=True) if head.tied else None)
+
+
 def build(**kwargs):
     embedding = TokenEmbedding(V, kwargs.pop("size", E), initializer=0.5)
     embedding(np.zeros((1, 1), "int32"))
-    head = LanguageModelHead(embedding, initializer=0.5, **kwargs)
+    head = LanguageModelHead(V, embedding.size, initializer=0.5, **kwargs)
     head.build((None, None, D))
     rng = np.random.default_rng(1)
     for variable in head.weights:
@@ -35,17 +40,17 @@ def test_with_transform(tied, bias, norm):
     h = h / np.sqrt((h**2).mean(-1, keepdims=True) + 1e-6) * w["norm/gain"] + w.get("norm/bias", 0)
     table = as_numpy(embedding.table) if tied else w["output_table"]
     want = h @ table.T + w.get("bias", 0)
-    np.testing.assert_allclose(as_numpy(head(X)), want, atol=1e-4)
+    np.testing.assert_allclose(as_numpy(run(embedding, head, X)), want, atol=1e-4)
     assert ("bias" in w) == bias
     assert ("output_table" in w) == (not tied)
 
 
 def test_plain_and_projected():
     embedding, head = build(size=D, transform=False, bias=False)
-    np.testing.assert_allclose(as_numpy(head(X)), X @ as_numpy(embedding.table).T, atol=1e-5)
+    np.testing.assert_allclose(as_numpy(run(embedding, head, X)), X @ as_numpy(embedding.table).T, atol=1e-5)
     embedding, head = build(transform=False, project=True, bias=False, dense_bias=False)
     want = X @ as_numpy(head.dense_kernel) @ as_numpy(embedding.table).T
-    np.testing.assert_allclose(as_numpy(head(X)), want, atol=1e-5)
+    np.testing.assert_allclose(as_numpy(run(embedding, head, X)), want, atol=1e-5)
 
 
 def test_the_head_does_not_own_the_table():
@@ -67,13 +72,15 @@ def test_the_table_gets_both_gradients():
     step, direction = 1e-5, np.random.default_rng(3).normal(size=table.shape)
     want = (by_hand(table + step * direction) - by_hand(table - step * direction)) / (2 * step)
     logits = ops.tanh(embedding(ids))
-    np.testing.assert_allclose(float((as_numpy(head(logits)) * target).sum()), by_hand(table), rtol=1e-4)
+    np.testing.assert_allclose(
+        float((as_numpy(run(embedding, head, logits)) * target).sum()), by_hand(table), rtol=1e-4
+    )
     if keras.backend.backend() == "jax":
         import jax
 
         def loss(value):
             with keras.StatelessScope([(embedding.table, value)]):
-                return ops.sum(head(ops.tanh(embedding(ids))) * target)
+                return ops.sum(run(embedding, head, ops.tanh(embedding(ids))) * target)
 
         slope = np.asarray(jax.grad(loss)(embedding.table.value))
         np.testing.assert_allclose((slope * direction).sum(), want, rtol=1e-3)
@@ -83,12 +90,28 @@ def test_the_table_gets_both_gradients():
 def test_logits_are_float32(policy):
     embedding = TokenEmbedding(V, E, dtype=policy)
     embedding.build((None, None))
-    head = LanguageModelHead(embedding, dtype=policy)
-    out = head(X)
+    head = LanguageModelHead(V, E, dtype=policy)
+    out = run(embedding, head, X)
     assert keras.backend.standardize_dtype(out.dtype) == "float32"
     assert np.isfinite(as_numpy(out)).all()
 
 
 def test_gradient_is_finite():
-    _, head = build()
-    assert np.isfinite(gradient(lambda x: ops.sum(head(x) ** 2), X)).all()
+    embedding, head = build()
+    assert np.isfinite(gradient(lambda x: ops.sum(run(embedding, head, x) ** 2), X)).all()
+
+
+def test_a_tied_head_wants_the_table():
+    with pytest.raises(ConfigError, match=r"tied to a token table.*table=True"):
+        build()[1](X)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_configuration(tied):
+    options = {"norm_options": {"epsilon": 1e-3}, "activation": "relu", "scale": 0.5, "tied": tied, "name": "lm"}
+    embedding, head = build(**options)
+    again = LanguageModelHead.from_config(head.get_config())
+    assert again.get_config() == head.get_config()
+    again.build((None, None, D))
+    again.set_weights(head.get_weights())
+    np.testing.assert_array_equal(as_numpy(run(embedding, again, X)), as_numpy(run(embedding, head, X)))

@@ -356,8 +356,11 @@ class Assembly:
         """What heads make of ``x``; the LM head of ``targets`` where there are any."""
         config, outputs = self.config, {}
         if "lm" in self.heads:
+            hidden = x if targets is None else targets
+            table = {"table": embedding(hidden, table=True)} if config.tie_embeddings else {}
             outputs["logits"] = LanguageModelHead(
-                embedding,
+                embedding.vocabulary_size,
+                embedding.size,
                 transform=config.lm_transform,
                 project=config.embedding_dim != config.hidden_size,
                 activation=config.lm_activation or config.activation,
@@ -370,7 +373,7 @@ class Assembly:
                 initializer=config.initializer,
                 dtype=self.dtype,
                 name="lm_head",
-            )(x if targets is None else targets, **self.condition)
+            )(hidden, **table, **self.condition)
         if "discriminator" in self.heads:
             outputs["discriminator_logits"] = DiscriminatorHead(
                 activation=config.activation,

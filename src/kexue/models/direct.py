@@ -27,6 +27,8 @@ class DirectCall:
         self.check_inputs(inputs)
         if self.compile_calls and not training and not args and not kwargs and _is_eager_jax(inputs):
             return self._compiled(inputs)
+        if any(keras.ops.is_tensor(value) for value in inputs.values()):
+            inputs = self._tensors(inputs)  # Keras refuses tensors beside arrays
         return super().__call__(inputs, *args, training=training, **kwargs)  # type: ignore[misc]
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
@@ -48,7 +50,7 @@ class DirectCall:
     def _complete(self, inputs: Any) -> dict[str, Any]:
         known = self._inputs_struct  # type: ignore[attr-defined]
         if not isinstance(inputs, dict):
-            inputs = {"token_ids": inputs}
+            inputs = {next(iter(known)): inputs}
         for name in inputs:
             if name not in known:
                 raise ConfigError(f"unknown input {name!r}. The model takes: {', '.join(known)}.")
@@ -62,9 +64,11 @@ class DirectCall:
         if function is None:
             function = jax_forward(self)
             object.__setattr__(self, "_direct_function", function)
-        return function(
-            {n: None if v is None else keras.ops.convert_to_tensor(v, dtype=_dtype(n)) for n, v in inputs.items()}
-        )
+        return function(self._tensors(inputs))
+
+    def _tensors(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        dtypes = {name: tensor.dtype for name, tensor in self._inputs_struct.items()}  # type: ignore[attr-defined]
+        return {n: None if v is None else keras.ops.convert_to_tensor(v, dtype=dtypes[n]) for n, v in inputs.items()}
 
 
 def jax_forward(model: keras.Model) -> Callable[[Any], Any]:
@@ -81,10 +85,6 @@ def jax_forward(model: keras.Model) -> Callable[[Any], Any]:
         return run(trainable, fixed, batch)
 
     return forward
-
-
-def _dtype(name: str) -> str:
-    return "bool" if name.endswith("padding_mask") else "float32" if name == "condition" else "int32"
 
 
 def _is_eager_jax(inputs: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from kexue.checkpoints import Checkpoint, open_checkpoint
 from kexue.checkpoints.dtypes import is_numeric
 from kexue.errors import CheckpointError, ConfigError
+from kexue.files import shipped
 from kexue.models import families
 from kexue.models.config import TransformerConfig
 from kexue.models.families.base import Family, Row, entry
@@ -53,7 +54,7 @@ def load(
 
     Args:
         path: a folder, or a file of weights beside its configuration: kexue, Hugging Face (safetensors or PyTorch,
-            single or sharded) or Google (TensorFlow bundle).
+            single or sharded) or Google (TensorFlow bundle). Or ``"zh-mini"``, which comes with kexue.
         mask: attention mask; the configuration's own by default.
         head: heads to build and load, see `Transformer`.
         dtype: Keras dtype policy.
@@ -73,6 +74,7 @@ def load(
         CheckpointError: no checkpoint, a broken one, or tensors that are missing, unknown or of the wrong shape.
         ConfigError: a configuration that cannot be read or does not fit.
     """
+    path = shipped(path)
     data, source = read_config(path, config)
     with open_checkpoint(path) as checkpoint:
         names = {_renamed(name, rename): name for name in checkpoint.names()}
@@ -124,7 +126,7 @@ def read_config(path: str | os.PathLike[str], config: Any = None) -> tuple[Any, 
         return dict(config), "config"
     if config is not None:
         return _json(Path(config)), str(config)
-    folder = Path(path)
+    folder = shipped(path)
     folder = folder if folder.is_dir() else folder.parent
     if not folder.is_dir():
         raise CheckpointError(f"{path} does not exist. Give a checkpoint folder or a file of weights in one.")

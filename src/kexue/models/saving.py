@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 
 from kexue.checkpoints import write_safetensors, write_tf_bundle
@@ -22,11 +23,20 @@ from kexue.nn.positions.registry import without_defaults
 
 __all__ = ["save"]
 
+_DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
 # What an earlier save in another format may have left in the folder, and a reader could take for the model.
 _STALE = ("model.safetensors*", "model-*.safetensors", "pytorch_model*.bin*", "bert_model.ckpt*", "checkpoint")
 
 
-def save(model: Transformer, path: str | os.PathLike[str], format: str = "kexue", *, tokenizer: Any = None) -> None:
+def save(
+    model: Transformer,
+    path: str | os.PathLike[str],
+    format: str = "kexue",
+    *,
+    tokenizer: Any = None,
+    weights_dtype: str | None = None,
+) -> None:
     """Write ``model`` into the folder ``path``; it appears complete or not at all.
 
     Args:
@@ -35,11 +45,20 @@ def save(model: Transformer, path: str | os.PathLike[str], format: str = "kexue"
         format: ``"kexue"`` (``config.json``, ``model.safetensors``); ``"hf"``, a folder that ``transformers`` loads
             with equal outputs; ``"tf"``, Google's layout (``bert_config.json``, ``bert_model.ckpt.*``).
         tokenizer: a `kexue.text.Tokenizer` to write along.
+        weights_dtype: ``"float16"`` or ``"bfloat16"`` halves the file of the formats ``"kexue"`` and ``"hf"``; None: as
+            the weights are.
 
     Raises:
         ConfigError: the format cannot express the model.
     """
     arrays = {name: keras.ops.convert_to_numpy(v) for name, v in named_weights(model).items()}
+    if weights_dtype is not None:
+        if weights_dtype not in _DTYPES or format == "tf":
+            raise ConfigError(
+                f"weights_dtype must be one of {', '.join(_DTYPES)}, and None with format='tf'. Received: "
+                f"{weights_dtype!r} with format={format!r}"
+            )
+        arrays = {name: array.astype(_DTYPES[weights_dtype]) for name, array in arrays.items()}
     folder = Path(path)
     if format == "kexue":
         config: dict[str, Any] = {"format": "kexue", "version": 1, "transformer": model.config.to_dict()}

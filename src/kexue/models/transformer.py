@@ -179,7 +179,9 @@ class Transformer(DirectCall, keras.Model):
         strict: bool = True,
         **changes: Any,
     ) -> "Transformer":
-        """Load a checkpoint in any of the known formats; see `kexue.models.loading.load`."""
+        """Load a checkpoint in any of the known formats, or the model ``"zh-mini"`` that comes with kexue; see
+        `kexue.models.loading.load`.
+        """
         from kexue.models.loading import load
 
         return load(
@@ -203,11 +205,12 @@ class Transformer(DirectCall, keras.Model):
         format: Literal["kexue", "hf", "tf"] = "kexue",
         *,
         tokenizer: Any = None,
+        weights_dtype: str | None = None,
     ) -> None:
         """Write a checkpoint folder; see `kexue.models.saving.save`."""
         from kexue.models.saving import save
 
-        save(self, path, format, tokenizer=tokenizer)
+        save(self, path, format, tokenizer=tokenizer, weights_dtype=weights_dtype)
 
 
 def _agree(a: Any, b: Any) -> bool:

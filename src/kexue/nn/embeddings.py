@@ -26,6 +26,8 @@ class TokenEmbedding(keras.layers.Layer):
         token_ids: ``(batch, length)``.
         segment_ids: likewise, or None: rows to add, where segments are tokens themselves (CDialGPT).
         hidden: give the ``mask_vector`` at each place instead.
+        table: give the table ``(vocabulary_size, size)`` itself, whatever the ids are: what a tied head multiplies by
+            is then an edge of the graph, and copies and pieces of a model keep the tie.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class TokenEmbedding(keras.layers.Layer):
             self.mask_vector = self.add_weight(shape=(1, 1, self.size), initializer=make, name="mask_vector")
         self.built = True
 
-    def call(self, token_ids: Any, segment_ids: Any = None, hidden: bool = False) -> Any:
+    def call(self, token_ids: Any, segment_ids: Any = None, hidden: bool = False, table: bool = False) -> Any:
+        if table:
+            return ops.convert_to_tensor(self.table)
         if hidden:
             vector = ops.cast(self.mask_vector, self.compute_dtype)
             return ops.broadcast_to(vector, (*ops.shape(token_ids), self.size))
@@ -58,7 +62,11 @@ class TokenEmbedding(keras.layers.Layer):
             x = x + ops.take(self.table, ops.cast(segment_ids, "int32"), axis=0)
         return ops.cast(x, self.compute_dtype)
 
-    def compute_output_spec(self, token_ids: Any, segment_ids: Any = None, hidden: bool = False) -> Any:
+    def compute_output_spec(
+        self, token_ids: Any, segment_ids: Any = None, hidden: bool = False, table: bool = False
+    ) -> Any:
+        if table:
+            return keras.KerasTensor((self.vocabulary_size, self.size), dtype=self.variable_dtype)
         return keras.KerasTensor((*token_ids.shape, self.size), dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:

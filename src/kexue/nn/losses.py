@@ -226,10 +226,10 @@ def token_crossentropy(
     tags = ops.cast(tags, "int32")
     keep = ops.not_equal(tags, ignore)
     tags = ops.where(keep, tags, 0)
-    log_probabilities = ops.log_softmax(logits, axis=-1)
-    losses = -ops.squeeze(ops.take_along_axis(log_probabilities, ops.expand_dims(tags, -1), axis=-1), -1)
+    total = ops.logsumexp(logits, axis=-1)
+    losses = total - ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(tags, -1), axis=-1), -1)
     if label_smoothing:
-        losses = (1.0 - label_smoothing) * losses - label_smoothing * ops.mean(log_probabilities, axis=-1)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * (total - ops.mean(logits, axis=-1))
     weights = ops.cast(keep, "float32")
     if class_weights is not None:
         if len(class_weights) != labels:

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from kexue.errors import ConfigError
-from kexue.nn import activations
+from kexue.nn import activations, taps
 
 __all__ = ["LayerNorm", "RMSNorm", "make_norm"]
 
@@ -58,6 +58,7 @@ class _Norm(keras.layers.Layer):
         self.built = True
 
     def _affine(self, x: Any, condition: Any) -> Any:
+        x = taps.offer(self, "normalized", x)
         gain = None if self.gain is None else ops.cast(self.gain, "float32")
         bias = None if self.bias is None else ops.cast(self.bias, "float32")
         if condition is not None:

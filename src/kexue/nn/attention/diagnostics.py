@@ -6,10 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from kexue.errors import ConfigError
-from kexue.nn import taps
+from kexue.nn.probes import probe
 
 __all__ = ["HeadSummary", "Sparsity", "attention_maps", "entropy", "rank", "sparsity", "summary", "table"]
 
@@ -37,37 +36,10 @@ def attention_maps(model: keras.Model, batch: Mapping[str, Any], what: Sequence[
     if unknown or not what:
         raise ConfigError(f"what must be of {', '.join(map(repr, KINDS))}. Received: {tuple(what)!r}")
 
-    def collect(call: Any) -> dict[str, Any]:
-        with taps.collecting(*what) as found:
-            call()
-        return dict(found)
-
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        @jax.jit
-        def run(trainable: Any, fixed: Any, batch: Any) -> Any:
-            return collect(lambda: model.stateless_call(trainable, fixed, batch, training=False))
-
-        found = run(
-            [v.value for v in model.trainable_variables],
-            [v.value for v in model.non_trainable_variables],
-            {name: ops.convert_to_tensor(value) for name, value in batch.items()},
-        )
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        batch = {name: tf.convert_to_tensor(value) for name, value in batch.items()}
-        found = tf.function(lambda b: collect(lambda: model(b, training=False)), autograph=False)(batch)
-    else:
-        import torch
-
-        with torch.no_grad():
-            found = collect(lambda: model(batch, training=False))
+    found = probe(model, [f"*/{kind}" for kind in what], missing_ok=True)(batch)
     if not found:
         raise ConfigError(f"no layer of {model.name!r} offers {' or '.join(what)}.")
-    return {name: np.asarray(ops.convert_to_numpy(value), "float32") for name, value in found.items()}
+    return {name: np.asarray(value, "float32") for name, value in found.items()}
 
 
 def _row_entropy(probabilities: Any) -> np.ndarray:

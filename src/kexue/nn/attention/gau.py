@@ -158,12 +158,9 @@ class GatedAttentionUnit(keras.layers.Layer):
         dropout = self.dropout if training else 0.0
         if self.normalizer == "squared_relu":
             out = self._squared_relu(q, k, v, counts, dropout=dropout, **arguments)
-        elif taps.wanted("scores", "probabilities"):
-            found: list[Any] = []
-            arguments |= {"dropout": dropout, "seed": self.seed_generator, "see": lambda s, p: found.extend((s, p))}
-            out = explicit_attention(q, k, v, **arguments)
-            taps.offer(self, "scores", found[0])
-            taps.offer(self, "probabilities", found[1])
+        elif taps.wanted(self, "scores", "probabilities"):
+            arguments |= {"dropout": dropout, "seed": self.seed_generator}
+            out = explicit_attention(q, k, v, **arguments, tap=lambda name, value: taps.offer(self, name, value))
         else:
             out = attend(q, k, v, **arguments, dropout=dropout, seed=self.seed_generator)
         out = ops.matmul(u * out[:, :, 0], ops.cast(self.output_kernel, u.dtype))
@@ -174,11 +171,11 @@ class GatedAttentionUnit(keras.layers.Layer):
     ) -> Any:
         scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", q * ops.cast(scale, q.dtype), k), "float32")
         scores = scores if bias is None else scores + bias
-        taps.offer(self, "scores", scores)
+        scores = taps.offer(self, "scores", scores)
         mask = with_causal(mask, ops.shape(q)[1], ops.shape(k)[1]) if causal else mask
         weights = ops.square(ops.relu(scores)) / ops.expand_dims(ops.maximum(counts, 1.0), -1)
         weights = weights if mask is None else ops.where(mask, weights, 0.0)
-        taps.offer(self, "probabilities", weights)
+        weights = taps.offer(self, "probabilities", weights)
         weights = drop(weights, dropout, self.seed_generator) if dropout > 0 else weights
         return ops.einsum("bhqk,bkhd->bqhd", ops.cast(weights, v.dtype), v)
 

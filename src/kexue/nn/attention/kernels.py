@@ -81,7 +81,7 @@ def explicit_attention(
     mix_scores: Callable[[Any], Any] | None = None,
     mix_probabilities: Callable[[Any], Any] | None = None,
     add_values: Callable[[Any], Any] | None = None,
-    see: Callable[[Any, Any], None] | None = None,
+    tap: Callable[[str, Any], Any] | None = None,
 ) -> Any:
     """`attend` written out; the reference for the fused kernels and the path of TensorFlow and of JAX on a CPU.
 
@@ -91,7 +91,8 @@ def explicit_attention(
         mix_scores: ``(batch, heads, length_q, length_k)`` scores to as many or other heads, before masking.
         mix_probabilities: likewise, after the softmax.
         add_values: probabilities to an addition to the output.
-        see: called with the scores (before mixing and masking) and the probabilities (after mixing, before dropout).
+        tap: called with ``"scores"`` (before mixing and masking) and ``"probabilities"`` (after mixing, before dropout)
+            and the tensor; gives the tensor to go on with.
     """
     k = repeat_heads(k, q.shape[2])
     scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", q * ops.cast(scale, q.dtype), k), "float32")
@@ -99,7 +100,8 @@ def explicit_attention(
         scores = scores + ops.cast(bias, "float32")
     if previous is not None:
         scores = scores + previous
-    plain = scores
+    if tap is not None:
+        scores = tap("scores", scores)
     if mix_scores is not None:
         scores = mix_scores(scores)
     mask = with_causal(mask, ops.shape(q)[1], ops.shape(k)[1]) if causal else mask
@@ -111,8 +113,8 @@ def explicit_attention(
         probabilities = ops.where(ops.any(mask, axis=-1, keepdims=True), probabilities, 0.0)
     if mix_probabilities is not None:
         probabilities = mix_probabilities(probabilities)
-    if see is not None:
-        see(plain, probabilities)
+    if tap is not None:
+        probabilities = tap("probabilities", probabilities)
     v = repeat_heads(v, probabilities.shape[1])
     if dropout > 0:
         probabilities = drop(probabilities, dropout, seed)

@@ -231,7 +231,7 @@ class LinearAttention(keras.layers.Layer):
         q, k, shift, v = self._features(x, padding_mask, tables, training)
         length = ops.shape(x)[1]
         everything = self.plan.kind == "all" and not self.plan.documents and document_ids is None
-        tapped = taps.wanted("scores", "probabilities")
+        tapped = taps.wanted(self, "probabilities")
         if everything and not tapped:
             out = self._everything(q, k, shift, v, tables)
         else:
@@ -253,7 +253,7 @@ class LinearAttention(keras.layers.Layer):
                     (ops.shape(x)[0], length, self.heads, length),
                 )
                 matrix = ops.transpose(self._sums(tokens, q, k, shift, one, tables), (0, 2, 1, 3))
-                taps.offer(self, "probabilities", matrix)
+                taps.offer(self, "probabilities", matrix, used=False)
         shape = ops.shape(x)
         out = ops.cast(ops.reshape(out, (shape[0], length, self.heads * self.value_size)), self.compute_dtype)
         return rows(out, self.output_kernel, self.output_bias)

@@ -250,8 +250,8 @@ class MultiHeadAttention(keras.layers.Layer):
         }
         scores = None
         explicit = self.talking != "none" or self.residual_scores or add_values is not None
-        if explicit or taps.wanted("scores", "probabilities"):
-            found: list[Any] = []
+        if explicit or taps.wanted(self, "scores", "probabilities"):
+            found: dict[str, Any] = {}
             out = explicit_attention(
                 q,
                 k,
@@ -261,11 +261,9 @@ class MultiHeadAttention(keras.layers.Layer):
                 mix_scores=None if self.score_mix is None else lambda s: _mix(s, self.score_mix),
                 mix_probabilities=None if self.probability_mix is None else lambda p: _mix(p, self.probability_mix),
                 add_values=add_values,
-                see=lambda s, p: found.extend((s, p)),
+                tap=lambda name, value: found.setdefault(name, taps.offer(self, name, value)),
             )
-            scores = found[0]
-            taps.offer(self, "scores", found[0])
-            taps.offer(self, "probabilities", found[1])
+            scores = found["scores"]
         else:
             out = attend(q, k, v, **arguments)  # (B, L, H, V)
         shape = ops.shape(out)

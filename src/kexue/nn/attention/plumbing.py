@@ -27,6 +27,9 @@ class AttentionMask(keras.layers.Layer):
         padding_mask, segment_ids, document_ids, order: facts for the rule; None where the batch lacks them.
     """
 
+    gives_none = True
+    """A model that begins after this layer may be called without its output (`kexue.models.surgery`)."""
+
     def __init__(self, mask: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mask = masks.get(mask)
@@ -77,6 +80,9 @@ class CrossMask(keras.layers.Layer):
         document_ids: ``(batch, length_k)`` of the encoder, or None.
         decoder_document_ids: ``(batch, length_q)``, with ``document_ids``.
     """
+
+    gives_none = True
+    """A model that begins after this layer may be called without its output (`kexue.models.surgery`)."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
