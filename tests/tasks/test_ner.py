@@ -319,7 +319,7 @@ def test_thresholds(learnt):
 
 
 def test_the_room_is_lazy():
-    assert kexue.tasks.__all__ == ["NER"]
+    assert kexue.tasks.__all__ == ["NER", "Pretrainer"]
     with pytest.raises(AttributeError):
         _ = kexue.tasks.Nothing
 

@@ -3,13 +3,11 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 import keras
-import numpy as np
 
 from kexue.errors import ConfigError, DataError
 from kexue.nn.heads import CRF
@@ -19,11 +17,14 @@ from kexue.tasks._rows import Batches, Row, digest, training_rows
 from kexue.tasks._windows import Document, align, check_examples
 from kexue.text import DataWarning
 from kexue.training.best import BestWeights
-from kexue.training.feeding import feed
 from kexue.training.optimizers import AdamW, layer_decay_rules
 from kexue.training.resume import Resume
+from kexue.training.running import run
 from kexue.training.schedules import WarmupLinear
+from kexue.training.seeding import seeded_training
 from kexue.training.steady import SteadyRandom
+from kexue.training.strategies import Strategy, with_strategy
+from kexue.training.weight_average import WeightAverage
 
 __all__ = ["Training"]
 
@@ -60,6 +61,7 @@ class Training:
         steps_per_epoch: int | None = None,
         gradient_accumulation: int = 1,
         jit_compile: bool | str = "auto",
+        strategy: Strategy | None = None,
     ) -> keras.callbacks.History:
         """Train on labelled texts.
 
@@ -78,18 +80,22 @@ class Training:
                 never below the head's.
             layer_decay: factor of the rate from each block to the one below.
             weight_decay: of matrices.
-            warmup: share of the steps, or a number of steps.
+            warmup: share of the steps of the optimizer, or a number of them.
             clip: greatest norm of all gradients together; None: any.
             seed: of the order of the data and of dropout. The same call on equal weights gives equal results.
             resume: folder for the state of the training. A call that was killed goes on where it was when it is
                 made again; one that was done returns its result at once.
             save_every: also save the state every so many steps.
-            callbacks: of Keras; they see ``val_f1`` and may stop the training. (Their own state is not resumed.)
+            callbacks: of Keras; they see ``val_f1`` and may stop the training. With ``EMA``, ``SWA`` or ``LAWA`` of
+                `kexue.training` among them, validation and the best epoch are those of the averages. ``resume``
+                brings back the memory of those that are `kexue.training.Stateful`.
             verbose: as in Keras.
             negative_share: greatest share of windows without entities in an epoch; others are drawn for each.
             steps_per_epoch: default once over the data.
             gradient_accumulation: batches to a step of the optimizer.
             jit_compile: as in Keras ``compile``.
+            strategy: adversarial or consistency training, such as ``kexue.training.FGM()``. (A pointer head's outputs
+                are ``kind="sigmoid"`` to `RDrop` and `VAT`.)
 
         Returns:
             The History of Keras over all epochs, resumed ones included.
@@ -119,7 +125,7 @@ class Training:
         head_rate = _default(head_learning_rate, max(learning_rate, min(10 * learning_rate, 1e-3)))
         chain_rate = _default(transition_learning_rate, max(head_rate, min(1000 * learning_rate, 1e-2)))
         optimizer = AdamW(
-            WarmupLinear(learning_rate, batches.steps * epochs, warmup),
+            WarmupLinear(learning_rate, max(1, batches.steps * epochs // gradient_accumulation), warmup),
             rate_rules=[
                 (_CHAIN, chain_rate / learning_rate),
                 (_HEAD, head_rate / learning_rate),
@@ -130,10 +136,14 @@ class Training:
             global_clipnorm=clip,
             gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None,
         )
-        model = self.model
+        model = with_strategy(self.model, strategy)
         model.compile(optimizer=optimizer, loss=self._head.loss(), jit_compile=False if scans else jit_compile)
         best = BestWeights("val_f1") if judge is not None else None
-        state, steady = None, SteadyRandom()
+        state = None
+        # Averages stand in the model before it is judged at the end of an epoch.
+        early = [callback for callback in callbacks if isinstance(callback, WeightAverage)]
+        own = [callback for callback in (SteadyRandom(), *early, judge, best) if callback is not None]
+        every = [*own, *(callback for callback in callbacks if callback not in early)]
         if resume is not None:
             state = Resume(
                 resume,
@@ -153,68 +163,18 @@ class Training:
                     "negative_share": negative_share,
                     "steps_per_epoch": batches.steps,
                     "gradient_accumulation": gradient_accumulation,
+                    "strategy": None if strategy is None else repr(strategy),
                 },
                 save_every=save_every,
-                best=best,
-                random=steady,
+                callbacks=every,
             )
-        with _seeded(model, seed):
-            own = [callback for callback in (steady, judge, best) if callback is not None]
-            history = _run(model, batches, epochs=epochs, callbacks=[*own, *callbacks], state=state, verbose=verbose)
+        with seeded_training(model, seed):
+            history = run(model, batches, epochs=epochs, callbacks=every, state=state, verbose=verbose)
         self.best_epoch = None
         if best is not None:
             best.restore(model)
             self.best_epoch = best.epoch
         return history
-
-
-def _run(
-    model: keras.Model,
-    batches: Batches,
-    *,
-    epochs: int,
-    callbacks: Sequence[keras.callbacks.Callback],
-    state: Resume | None,
-    verbose: int | str,
-) -> keras.callbacks.History:
-    history = keras.callbacks.History()
-    history.set_model(model)
-    logs: dict[str, list[Any]] = {}
-    first, done = 0, 0
-    if state is not None and state.restore(model):
-        logs = {key: list(values) for key, values in state.history.items()}
-        first, done = state.epoch, state.step
-        if state.finished:
-            first = epochs
-    place = _Place(batches)
-    every = [place, *callbacks, *([state] if state is not None else [])]
-    # An epoch that was interrupted is finished by a fit of its own: its number of steps is another one.
-    for start, stop in ((first, first + 1), (first + 1, epochs)) if done else ((first, epochs),):
-        if start >= stop or (model.stop_training and start > first):
-            continue
-        batches.epoch, batches.start = start, done
-        done = 0
-        part = model.fit(
-            feed(batches), epochs=stop, initial_epoch=start, callbacks=every, verbose=verbose, shuffle=False
-        )
-        for key, values in part.history.items():
-            logs.setdefault(key, []).extend(float(v) for v in values)
-    history.epoch = list(range(max((len(values) for values in logs.values()), default=0)))
-    history.history = logs
-    if state is not None and not state.finished:
-        state.finish(model, len(history.epoch))
-    return history
-
-
-class _Place(keras.callbacks.Callback):
-    """Tells the batches which epoch it is."""
-
-    def __init__(self, batches: Batches) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.batches.epoch = epoch
 
 
 class _Validation(keras.callbacks.Callback):
@@ -279,22 +239,6 @@ def _rows(ner: Any, train: Any) -> list[Row]:
         if counts[kind]:
             warnings.warn(f"{counts[kind]} of {total} training entities {reason}.", DataWarning, stacklevel=3)
     return rows
-
-
-@contextmanager
-def _seeded(model: keras.Model, seed: int) -> Iterator[None]:
-    """Dropout starts from ``seed``; PyTorch's own generator is put back afterwards."""
-    states = [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
-    for variable, number in zip(states, np.random.SeedSequence(seed).generate_state(len(states)), strict=True):
-        variable.assign(np.asarray([number, 0], "uint32"))
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    import torch
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def _default(value: float | None, otherwise: float) -> float:

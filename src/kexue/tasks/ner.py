@@ -1,9 +1,7 @@
 """`NER`: named entities, flat or nested, from labelled text to a folder that recognises them."""
 
 import os
-import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -21,6 +19,7 @@ from kexue.tasks._heads import PointerHead, make_head
 from kexue.tasks._recognise import recognise, run_windows
 from kexue.tasks._windows import Document, check_examples, cut, merge_blocks
 from kexue.text import Tokenizer, simplify_vocabulary
+from kexue.training.seeding import seeded_weights
 
 __all__ = ["NER", "PointerScores"]
 
@@ -186,7 +185,7 @@ class NER(Training):
                 raise ConfigError(f"keep_tokens must be 'simplified' or ids. Received: keep_tokens={keep_tokens!r}")
             simplified = simplify_vocabulary(tokenizer)
             keep, tokenizer = simplified.keep_tokens.tolist(), tokenizer.with_vocabulary(simplified.vocabulary)
-        with _seeded(seed):
+        with seeded_weights(seed):
             if given is None:
                 encoder = Transformer.from_pretrained(path, keep_tokens=keep, dtype=dtype, **model_changes)
             else:
@@ -385,17 +384,3 @@ def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     if not len(labels) or len(set(labels)) != len(labels):
         raise ConfigError(f"labels must be at least one, each once. Received: labels={list(labels)}")
     return tuple(labels)
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Keras draws the seeds of initializers and dropout from Python's generator; it is put back afterwards."""
-    if seed is None:
-        yield
-        return
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)

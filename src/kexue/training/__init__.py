@@ -1,21 +1,76 @@
-"""Training: optimizers and schedules that Keras lacks, best weights, runs that go on after a kill."""
+"""Training: optimizers and schedules that Keras lacks, best and average weights, probes, resumed runs."""
 
-from importlib import import_module
-from typing import Any
+from kexue._lazy import names_from
 
 _HOME = {
+    "Adafactor": "optimizers",
     "AdamW": "optimizers",
+    "AveragedOptimizer": "averaged_optimizer",
     "BestWeights": "best",
+    "CyclicLinear": "swa",
+    "Distribution": "distribution",
+    "EMA": "averaging",
+    "FGM": "strategies",
+    "GradientPenalty": "strategies",
+    "LAWA": "averaging",
+    "Lamb": "optimizers",
+    "Lookahead": "optimizers",
+    "PGD": "strategies",
+    "PiecewiseLinear": "schedules",
+    "RDrop": "strategies",
     "Resume": "resume",
+    "SWA": "averaging",
+    "Stateful": "resume",
     "SteadyRandom": "steady",
+    "Strategy": "strategies",
+    "SwapAverage": "averaging",
+    "VAT": "strategies",
     "WarmupLinear": "schedules",
+    "WarmupStableDecay": "schedules",
+    "averaged": "swapping",
+    "distribute": "distribution",
     "layer_decay_rules": "optimizers",
+    "per_variable": "optimizers",
+    "probe": "..nn.probes",
+    "refresh_statistics": "swa",
+    "training_weights": "swapping",
+    "with_strategy": "strategies",
 }
 
-__all__ = ["AdamW", "BestWeights", "Resume", "SteadyRandom", "WarmupLinear", "layer_decay_rules"]
+__all__ = [
+    "EMA",
+    "FGM",
+    "LAWA",
+    "PGD",
+    "SWA",
+    "VAT",
+    "Adafactor",
+    "AdamW",
+    "AveragedOptimizer",
+    "BestWeights",
+    "CyclicLinear",
+    "Distribution",
+    "GradientPenalty",
+    "Lamb",
+    "Lookahead",
+    "PiecewiseLinear",
+    "RDrop",
+    "Resume",
+    "Stateful",
+    "SteadyRandom",
+    "Strategy",
+    "SwapAverage",
+    "WarmupLinear",
+    "WarmupStableDecay",
+    "averaged",
+    "distribute",
+    "layer_decay_rules",
+    "per_variable",
+    "probe",
+    "refresh_statistics",
+    "training_weights",
+    "with_strategy",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = names_from(__name__, _HOME)

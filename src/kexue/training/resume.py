@@ -1,15 +1,15 @@
 """Training that goes on after a kill as if nothing had happened.
 
 A state folder holds ``state.json`` (where the run is, its history, what job it is) and the safetensors files that it
-names: weights, optimizer, metrics and random states, and the best weights so far. New files are complete on the disk
-before ``state.json`` names them, so the folder is usable whenever the process dies.
+names: weights, optimizer, metrics and random states, and one file for each callback that has a state (`Stateful`). New
+files are complete on the disk before ``state.json`` names them, so the folder is usable whenever the process dies.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -17,12 +17,30 @@ import numpy as np
 from kexue.checkpoints import open_checkpoint, write_safetensors
 from kexue.errors import CheckpointError, ConfigError
 from kexue.files import atomic_write
-from kexue.training.best import BestWeights
-from kexue.training.steady import SteadyRandom
+from kexue.training.swapping import training_weights
 
-__all__ = ["Resume"]
+__all__ = ["Resume", "Stateful"]
 
 _FORMAT = "kexue-training-state"
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A callback whose memory is part of a run; a class of one's own needs no base class for it.
+
+    It may have a ``state_version``, a hashable value: its file is written again only when that changes.
+    """
+
+    state_name: str
+    """Name of its file, the same in every run."""
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """Everything that it remembers; empty if there is nothing yet."""
+        ...
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Remember that instead. Called before ``fit``, and so before the callback knows its model."""
+        ...
 
 
 class Resume(keras.callbacks.Callback):
@@ -36,8 +54,8 @@ class Resume(keras.callbacks.Callback):
         job: JSON data that tell this job from others: settings, and a digest of the data. A folder of another job is
             refused.
         save_every: also save every so many steps within an epoch; None: at the end of epochs only.
-        best: whose memory is part of the state.
-        random: likewise; it must be among the callbacks.
+        callbacks: those of ``fit``. What `Stateful` ones of them remember is part of the state; others are passed over.
+        writes: False: only reads, for all processes of a training but one.
 
     Attributes:
         epoch: the epoch to begin or go on with.
@@ -52,26 +70,31 @@ class Resume(keras.callbacks.Callback):
         *,
         job: Mapping[str, Any],
         save_every: int | None = None,
-        best: BestWeights | None = None,
-        random: SteadyRandom | None = None,
+        callbacks: Sequence[Any] = (),
+        writes: bool = True,
     ) -> None:
         super().__init__()
         if save_every is not None and save_every < 1:
             raise ConfigError(f"save_every must be a positive number of steps or None. Received: {save_every}")
         self.folder = Path(folder)
         self.job = json.loads(json.dumps(job))
-        self.save_every, self.best, self.random = save_every, best, random
+        self.save_every, self.writes = save_every, writes
+        self.stateful: dict[str, Stateful] = {}
+        for callback in callbacks:
+            if isinstance(callback, Stateful):
+                same = sum(other.state_name == callback.state_name for other in self.stateful.values())
+                self.stateful[f"{callback.state_name}-{same}"] = callback
+        self._written: dict[str, tuple[str, Hashable]] = {}
         self.epoch = self.step = 0
         self.history: dict[str, list[Any]] = {}
         self.finished = False
         self._metrics: list[np.ndarray] | None = None
-        self._saved_best: int | None = None
         self._offset = 0
 
     # ---------------------------------------------------------------- reading
 
     def restore(self, model: keras.Model) -> bool:
-        """Bring a compiled model, its optimizer and the best weights to the saved state.
+        """Bring a compiled model, its optimizer and the callbacks to the saved state.
 
         Returns:
             False if the folder has no state yet.
@@ -85,9 +108,9 @@ class Resume(keras.callbacks.Callback):
             return False
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-            if state["format"] != _FORMAT or state["version"] != 1:
+            if state["format"] != _FORMAT or state["version"] != 2:
                 raise ValueError(f"format {state['format']!r}, version {state['version']!r}")
-            job, files, best = state["job"], state["files"], state["best"]
+            job, files = state["job"], state["files"]
             epoch, step, history, finished = state["epoch"], state["step"], state["history"], state["finished"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -104,14 +127,10 @@ class Resume(keras.callbacks.Callback):
             for variable, value in zip(variables, groups[name], strict=True):
                 variable.assign(value)
         self._metrics = groups["metrics"]
-        if self.random is not None:
-            self.random.state = arrays.get("torch_rng")
-        if self.best is not None and best is not None:
-            self.best.epoch, self.best.value = best["epoch"], best["value"]
-            found = self._read(files["best"])
-            self.best.weights = [found[key] for key in sorted(found)]
-            _check(self.best.weights, model.weights, self.folder / files["best"], "best")
-            self._saved_best = best["epoch"]
+        for name, callback in self.stateful.items():
+            if name in files:
+                callback.load_state_arrays(self._read(files[name]))
+                self._written[name] = (files[name], getattr(callback, "state_version", None))
         self.epoch, self.step, self.history, self.finished = epoch, step, history, finished
         return True
 
@@ -131,40 +150,41 @@ class Resume(keras.callbacks.Callback):
     # ---------------------------------------------------------------- writing
 
     def save(self, model: keras.Model, epoch: int, step: int) -> None:
-        """Write the state: ``step`` steps of ``epoch`` are done."""
-        name = f"state-{epoch:05d}-{step:07d}.safetensors"
-        arrays = {
-            f"{group}.{i:05d}": np.asarray(keras.ops.convert_to_numpy(variable.value))
-            for group, variables in _groups(model).items()
-            for i, variable in enumerate(variables)
-        }
-        if self.random is not None and self.random.state is not None:
-            arrays["torch_rng"] = self.random.state
+        """Write the state: ``step`` steps of ``epoch`` are done. Of averaged weights, those of training are saved."""
+        if not self.writes:
+            return
+        place = f"{epoch:05d}-{step:07d}.safetensors"
+        with training_weights(model):
+            arrays = {
+                f"{group}.{i:05d}": np.array(keras.ops.convert_to_numpy(variable.value))
+                for group, variables in _groups(model).items()
+                for i, variable in enumerate(variables)
+            }
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_safetensors(self.folder / name, arrays)
-        files, best = {"state": name}, None
-        if self.best is not None and self.best.weights is not None:
-            best = {"epoch": self.best.epoch, "value": self.best.value}
-            files["best"] = f"best-{self.best.epoch:05d}.safetensors"
-            if self._saved_best != self.best.epoch:
-                weights = {f"best.{i:05d}": value for i, value in enumerate(self.best.weights)}
-                write_safetensors(self.folder / files["best"], weights)
-                self._saved_best = self.best.epoch
+        files = {"state": f"state-{place}"}
+        write_safetensors(self.folder / files["state"], arrays)
+        for name, callback in self.stateful.items():
+            version = getattr(callback, "state_version", None)
+            if name in self._written and version is not None and self._written[name][1] == version:
+                files[name] = self._written[name][0]
+            elif arrays := callback.state_arrays():
+                files[name] = f"{name}-{place}"
+                write_safetensors(self.folder / files[name], arrays)
+                self._written[name] = (files[name], version)
         state = {
             "format": _FORMAT,
-            "version": 1,
+            "version": 2,
             "epoch": epoch,
             "step": step,
             "finished": self.finished,
             "history": self.history,
-            "best": best,
             "files": files,
             "job": self.job,
         }
         with atomic_write(self.folder / "state.json") as temporary:
             temporary.write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
-        for pattern in ("state-*.safetensors", "best-*.safetensors"):
-            for old in self.folder.glob(pattern):
+        for name in ("state", *self.stateful):
+            for old in self.folder.glob(f"{name}-*.safetensors"):
                 if old.name not in files.values():
                     old.unlink()
 

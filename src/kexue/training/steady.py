@@ -19,10 +19,20 @@ class SteadyRandom(keras.callbacks.Callback):
         state: of the generator after the last step; None before the first, and on other backends.
     """
 
+    state_name = "random"
+
     def __init__(self) -> None:
         super().__init__()
         self.state: np.ndarray | None = None
         self._torch = keras.backend.backend() == "torch"
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """For `Resume`."""
+        return {} if self.state is None else {"torch": self.state}
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """The reverse."""
+        self.state = arrays["torch"]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._torch and self.state is not None:

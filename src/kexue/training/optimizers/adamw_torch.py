@@ -1,4 +1,4 @@
-"""The update of `kexue.training.optimizers.AdamW` by PyTorch's fused kernel: one pass over the memory."""
+"""The update of `kexue.training.AdamW` by PyTorch's fused kernel: one pass over the memory."""
 
 from collections.abc import Sequence
 from typing import Any
