@@ -14,8 +14,8 @@ __all__ = ["Words", "align_words", "resolve_hook"]
 Hook = Callable[[str], Sequence[str]]
 
 
-def resolve_hook(hook: Hook | str | None) -> Hook | None:
-    """The callable behind ``pre_tokenize``.
+def resolve_hook(hook: Hook | str | None, argument: str = "pre_tokenize") -> Hook | None:
+    """The callable behind ``pre_tokenize``, or behind another argument of that kind.
 
     Raises:
         ConfigError: an unknown name, something that cannot be called, or jieba is not installed.
@@ -26,10 +26,10 @@ def resolve_hook(hook: Hook | str | None) -> Hook | None:
         try:
             import jieba
         except ImportError:
-            raise ConfigError("pre_tokenize='jieba' needs the package jieba: pip install jieba") from None
+            raise ConfigError(f"{argument}='jieba' needs the package jieba: pip install jieba") from None
         return lambda text: jieba.lcut(text, HMM=False)
     if not callable(hook):
-        raise ConfigError(f"pre_tokenize must be a callable text -> words or 'jieba'. Received: {hook!r}")
+        raise ConfigError(f"{argument} must be a callable text -> words or 'jieba'. Received: {hook!r}")
     return hook
 
 

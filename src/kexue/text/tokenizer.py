@@ -18,7 +18,7 @@ import tokenizers
 from tokenizers import normalizers
 
 from kexue.errors import ConfigError, DataError
-from kexue.files import atomic_write
+from kexue.files import atomic_write, shipped
 from kexue.text import _rust
 from kexue.text._files import build_word_piece, file_contents, load_pretrained
 from kexue.text._lookup import Lookup
@@ -125,7 +125,7 @@ class Tokenizer(Lookup):
             ConfigError: an unknown family or role, no family for a SentencePiece model, or lower-casing where the
                 family has none.
         """
-        rust, specials, saved = load_pretrained(Path(path), lowercase=lowercase, family=family, specials=specials)
+        rust, specials, saved = load_pretrained(shipped(path), lowercase=lowercase, family=family, specials=specials)
         specials_in_text = saved if specials_in_text is None else specials_in_text
         return cls(rust, specials=specials, pre_tokenize=pre_tokenize, specials_in_text=specials_in_text)
 
@@ -303,6 +303,10 @@ class Tokenizer(Lookup):
             specials_in_text=self._specials_in_text,
         )
 
+    def with_literal_text(self) -> "Tokenizer":
+        """The same tokenizer for text of strangers: ``specials_in_text=False``."""
+        return self if not self._specials_in_text else self.__class__(**self._state() | {"specials_in_text": False})
+
     # ---------------------------------------------------------------- files
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -318,13 +322,16 @@ class Tokenizer(Lookup):
             with atomic_write(folder / name) as temporary:
                 temporary.write_bytes(content.encode("utf-8"))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         return {
-            "rust": self._rust.to_str(),
+            "rust": tokenizers.Tokenizer.from_str(self._rust.to_str()),
             "specials": self._specials,
             "pre_tokenize": self._hook,
             "specials_in_text": self._specials_in_text,
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state() | {"rust": self._rust.to_str()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rust = tokenizers.Tokenizer.from_str(state.pop("rust"))
