@@ -3,7 +3,23 @@
 import subprocess
 import sys
 
-NAMES = ("startup", "parity", "corruption", "speed", "performer", "long", "packing", "ner_speed", "ner_heads")
+NAMES = (
+    "startup",
+    "parity",
+    "corruption",
+    "speed",
+    "performer",
+    "long",
+    "packing",
+    "pretraining",
+    "kills",
+    "ner_speed",
+    "ner_heads",
+    "geometry",
+    "geodesics",
+    "corpora",
+    "loading",
+)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kexue.cli import convert, curvature, evaluate, inspect, predict, train
+from kexue.cli import advise_lr, convert, curvature, evaluate, inspect, predict, pretrain, train
 
 __all__ = ["app", "main"]
 
@@ -25,8 +25,10 @@ app = typer.Typer(
 app.add_typer(train.app)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
+app.command("advise-lr", epilog=advise_lr.EXAMPLE)(advise_lr.advise_lr)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("curvature", epilog=curvature.EXAMPLE)(curvature.curvature)
+app.command("pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain)
 app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 
 

@@ -8,14 +8,28 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import typer
 
 from kexue.errors import ConfigError, KexueError
+from kexue.files import atomic_write
 
-__all__ = ["die", "dumps", "guarded", "interactive", "load_task", "note", "one_line", "start_keras", "warn"]
+__all__ = [
+    "Options",
+    "die",
+    "dumps",
+    "guarded",
+    "interactive",
+    "load_task",
+    "note",
+    "one_line",
+    "start_keras",
+    "warn",
+    "write_json",
+]
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -130,6 +144,21 @@ def start_keras() -> None:
         if backend in ("jax", "torch", "tensorflow", "numpy", "openvino"):
             raise
         raise ConfigError(f"KERAS_BACKEND={backend} is no backend: {error}") from error
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a command; a dataclass of its own has them as fields."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A file of indented JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write_text(dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def load_task(folder: Path) -> Any:

@@ -4,18 +4,18 @@ import json
 import shlex
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
 import kexue
-from kexue.cli._common import dumps, note
+from kexue.cli._common import Options, dumps, note, write_json
 from kexue.cli._data import check_conditions, hold_out, labels_of, read_labelled
 from kexue.cli._scratch import SIZES, character_vocabulary, read_configuration, sized
 from kexue.errors import ConfigError
-from kexue.files import atomic_write
+from kexue.files import shipped
 from kexue.tasks import NER
 from kexue.text import Tokenizer, statistics
 
@@ -29,7 +29,7 @@ Examples = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Options):
     """The options of the command, see its help."""
 
     data: Path
@@ -54,10 +54,6 @@ class Settings:
     tokenizer: Path | None
     dtype: str | None
     seed: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
 
 def run(settings: Settings, *, restart: bool) -> None:
@@ -159,8 +155,7 @@ def _fingerprint(settings: Settings) -> dict[str, Any]:
 
 def _remember(state: Path, settings: Settings) -> None:
     state.mkdir(parents=True, exist_ok=True)
-    with atomic_write(state / "settings.json") as file:
-        file.write_text(dumps(_fingerprint(settings), indent=2) + "\n", encoding="utf-8")
+    write_json(state / "settings.json", _fingerprint(settings))
 
 
 def _validation(settings: Settings, train: Examples, labels: list[str]) -> tuple[Examples, Examples]:
@@ -197,7 +192,7 @@ def _build(settings: Settings, train: Examples, labels: list[str]) -> tuple[NER,
         "scheme": settings.scheme,
     }
     tokenizer = None if settings.tokenizer is None else Tokenizer.from_pretrained(settings.tokenizer)
-    path = Path(settings.model)
+    path = shipped(settings.model)
     named = settings.model in SIZES and not path.exists()
     if not named and path.suffix != ".json":
         if not path.exists() and not Path(f"{path}.index").exists():
@@ -241,8 +236,7 @@ def _report(
         "seconds": seconds,
         "settings": settings.as_dict(),
     }
-    with atomic_write(settings.output / "metrics.json") as file:
-        file.write_text(dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(settings.output / "metrics.json", metrics)
     for name, score in scores.items():
         typer.echo(f"\n{name}\n{score.table()}")
     found = (example for data in sets.values() for example in data if example["entities"])

@@ -49,6 +49,8 @@ def curvature(
     unknown = [name for name in wanted if name not in _SHOWN]
     if unknown or not wanted:
         raise ConfigError(f"--show takes {', '.join(_SHOWN)}; received {show!r}.")
+    if basis not in ("coordinate", "frame"):
+        raise ConfigError(f"--basis takes coordinate or frame; received {basis!r}.")
     if not metric:
         raise ConfigError("Give a metric or a name of the catalogue (kexue curvature --list).")
     began = time.perf_counter()
@@ -93,6 +95,8 @@ def _metric(text: str, coordinates: str | None, conventions: str) -> Any:
             text = Path(text).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise DataError(f"{text} is not a text file with a line element (UTF-8).") from None
+    elif re.fullmatch(r"[\w./\\~-]*\.[A-Za-z]\w*", text.strip()):
+        raise ConfigError(f"There is no file {text.strip()!r}.")
     text = text.strip()
     if re.fullmatch(r"\w[\w \-]*", text):
         return catalogue.metric(text, conventions=conventions)
@@ -133,8 +137,11 @@ def _scalars(g: Any, basis: str) -> Any:
 def _killing(g: Any, basis: str) -> Any:
     from kexue.maths.geometry.killing import killing_dimension, killing_vectors
 
-    out: dict[str, Any] = {"number": killing_dimension(g)}
-    for k, vector in enumerate(killing_vectors(g)):
+    number, vectors = killing_dimension(g), killing_vectors(g)
+    out: dict[str, Any] = {"number": number}
+    if len(vectors) < number:
+        note(f"{number - len(vectors)} more exist; killing_vectors(metric, functions) seeks them among your functions.")
+    for k, vector in enumerate(vectors):
         terms = [f"({value}) d/d{g.coordinates[i]}" for (i,), value in sorted(vector.components.items())]
         out[f"xi_{k}"] = " + ".join(terms)
     return out

@@ -33,8 +33,8 @@ def ner(
     model: Annotated[
         str,
         typer.Option(
-            help="Checkpoint folder; or, for random initial weights, a configuration file (.json) or a built-in size: "
-            "tiny, small, medium."
+            help="Checkpoint folder, or zh-mini, which comes with kexue; or, for random initial weights, a "
+            "configuration file (.json) or a built-in size: tiny, small, medium."
         ),
     ] = "small",
     valid: Annotated[

@@ -1,14 +1,10 @@
 """Tasks: what a user trains and ships, each with ``fit``, ``evaluate``, ``predict``, ``save`` and ``load``."""
 
-from importlib import import_module
-from typing import Any
+from kexue._lazy import names_from
 
-_HOME = {"NER": "ner"}
+_HOME = {"NER": "ner", "Pretrainer": "pretrainer"}
 
-__all__ = ["NER"]
+__all__ = ["NER", "Pretrainer"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = names_from(__name__, _HOME)
