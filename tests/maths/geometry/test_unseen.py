@@ -27,6 +27,14 @@ ODD = {
     "inverse functions": "(1+atan(x))*dx^2 + (2+asinh(x*y))*dy^2",
     "null": "2*du*dv + 2*x*y*du*dx + dy^2 + u*dx*dy + (1+v^2)*du^2",
     "decimals": "-(1-0.5/r)*dt^2 + dr^2/(1-0.5/r) + r^2*dphi^2",
+    "Lewis-Papapetrou": "-exp(2*U(rho,z))*(dt + w(rho,z)*dphi)^2"
+    " + exp(-2*U(rho,z))*(exp(2*k(rho,z))*(drho^2+dz^2) + rho^2*dphi^2)",
+    "Bondi": "-(V(u,r,h)/r*exp(2*b(u,r,h)) - U(u,r,h)^2*r^2*exp(2*c(u,r,h)))*du^2 - 2*exp(2*b(u,r,h))*du*dr"
+    " - 2*U(u,r,h)*r^2*exp(2*c(u,r,h))*du*dh + r^2*(exp(2*c(u,r,h))*dh^2 + exp(-2*c(u,r,h))*sin(h)^2*dphi^2)",
+    "Szekeres": "-dt^2 + exp(2*p(t,x,y,z))*dz^2 + exp(2*q(t,x,y,z))*(dx^2+dy^2)",
+    "Robinson-Trautman": "-(K(u,x,y) - 2*r*diff(log(P(u,x,y)),u) - 2*m/r)*du^2 - 2*du*dr + r^2/P(u,x,y)^2*(dx^2+dy^2)",
+    "perturbed FLRW": "a(t)^2*(-(1+2*F(t,x,y,z))*dt^2 + (1-2*G(t,x,y,z))*(dx^2+dy^2+dz^2))",
+    "conformally flat": "exp(2*w(x,y,z,u,t))*(-dt^2+dx^2+dy^2+dz^2+du^2)",
     "rotating disk": "-(1-w^2*r^2)*dt^2 + 2*w*r^2*dt*dphi + dr^2 + r^2*dphi^2 + dz^2",
 }
 
@@ -39,6 +47,9 @@ def test_riemann(name):
 
 
 VACUUM = {
+    "Kerr, Doran": """S = r^2+a^2*cos(theta)^2
+        ds^2 = -dt^2 + S/(r^2+a^2)*(dr + sqrt(2*M*r*(r^2+a^2))/S*(dt - a*sin(theta)^2*dphi))^2 + S*dtheta^2
+            + (r^2+a^2)*sin(theta)^2*dphi^2""",
     "Kruskal": """r = 2*M*(1 + LambertW(-u*v/exp(1)))
         ds^2 = -32*M^3/r*exp(-r/(2*M))*du*dv + r^2*(dtheta^2 + sin(theta)^2*dphi^2)""",
     "Kerr-Schild, Cartesian": """r = sqrt(x^2+y^2+z^2)

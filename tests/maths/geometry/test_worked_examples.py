@@ -21,6 +21,7 @@ from kexue.maths.geometry import (
     lie_bracket,
     perfect_fluid,
 )
+from kexue.maths.geometry.invariants import petrov
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +300,10 @@ def test_errors():
         Metric([[1, 0, 0], [0, 1, 0]], "x y")
     with pytest.raises(DataError, match="named"):
         Metric([[1, 0], [0, 1]])
+    with pytest.raises(DataError, match="rows of g_ij"):
+        Metric(5, "x y")
+    with pytest.raises(DataError, match="another name"):
+        Metric([["gamma(x, y)", 0], [0, 1]], "x y")
     with pytest.raises(DataError, match="Unknown symbol 'm'"):
         Metric([["m", 0], [0, 1]], "x y", parameters="M")
     with pytest.raises(ConfigError, match="dependent"):
@@ -313,6 +318,28 @@ def test_errors():
         catalogue.metric("eguchi_hanson").newman_penrose()
     with pytest.raises(DataError, match="null tetrad"):
         catalogue.metric("kerr").newman_penrose([[1, 0, 0, 0]] * 4)
+
+
+def test_petrov_type_of_a_quartic():
+    """Quartics with roots of every multiplicity; psi_k are their coefficients over the binomials."""
+    field = catalogue.metric("flrw").field
+    x = field("a(t)")
+    for roots, wanted in (
+        ((1, 2, 3, x), "I"),
+        ((1, 1, 3, x), "II"),
+        ((x, x, x, 2), "III"),
+        ((x, x, 5, 5), "D"),
+        ((x, x, x, x), "N"),
+    ):
+        coefficients = [field.one]
+        for root in roots:
+            shifted = [field.zero, *coefficients]
+            coefficients = [a - b * root for a, b in zip([*coefficients, field.zero], shifted, strict=True)]
+        assert petrov([c / b for c, b in zip(coefficients, (1, 4, 6, 4, 1), strict=True)]) == wanted
+
+
+def test_petrov_type_of_a_general_metric_needs_no_long_polynomial():
+    assert catalogue.metric("bianchi_ix", backend="sympy").petrov_type == "I"  # once more than a minute
 
 
 def test_tables_and_latex(schwarzschild):

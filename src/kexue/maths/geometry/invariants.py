@@ -253,6 +253,8 @@ def petrov(psi: Sequence[Element]) -> str:
     a, b, c, d, e = psi
     if not any(psi):
         return "O"
+    if _distinct_roots(psi):
+        return "I"
     hessian = (
         a * c - b * b,
         (a * d - b * c) * 2,
@@ -270,6 +272,27 @@ def petrov(psi: Sequence[Element]) -> str:
         return "I"
     quartic = (a, b * 4, c * 6, d * 4, e)
     return "II" if any(_jacobian(quartic, hessian)) else "D"
+
+
+def _distinct_roots(psi: Sequence[Element]) -> bool:
+    """Whether ``I^3 - 27 J^2`` is not zero at a random point modulo a prime, which proves that it is not zero.
+
+    False proves nothing. The polynomial itself is long for the metrics that have it.
+    """
+    from kexue.maths.geometry.field.modular import points_modulo
+
+    for element in psi:
+        element.lift()
+    for p, value in points_modulo(psi[0].field, 2, 2):
+        below = [value(element.den) for element in psi]
+        if not all(below):
+            continue
+        a, b, c, d, e = (value(x.num) * pow(y, -1, p) % p for x, y in zip(psi, below, strict=True))
+        i = a * e - b * d * 4 + c * c * 3
+        j = a * (c * e - d * d) - b * (b * e - c * d) + c * (b * d - c * c)
+        if (i**3 - j * j * 27) % p:
+            return True
+    return False
 
 
 def _jacobian(p: Sequence[Element], q: Sequence[Element]) -> list[Element]:

@@ -69,7 +69,10 @@ class Metric(Results, Invariants, Calculus):
             if coordinates is None:
                 raise DataError("The coordinates of a matrix must be named, for example coordinates='t r theta phi'.")
             field = Field(_texts(coordinates), parameters, functions, opaque, backend)
-        rows = matrix.tolist() if hasattr(matrix, "tolist") else [list(row) for row in matrix]
+        try:
+            rows = matrix.tolist() if hasattr(matrix, "tolist") else [list(row) for row in matrix]
+        except TypeError:
+            raise DataError(f"A matrix, rows of g_ij, was expected; received {matrix!r}.") from None
         require_shape(rows, field.dimension, "metric")
         flat = field.convert_all([x for row in rows for x in row])
         n = field.dimension
@@ -205,7 +208,8 @@ class Metric(Results, Invariants, Calculus):
     def signs(self) -> tuple[int, ...]:
         """Signs of the diagonal frame's metric at a random point where everything assumed positive is positive.
 
-        A point with a definite or Lorentzian signature is preferred (a chart may reach behind a singularity).
+        A point with a definite or Lorentzian signature is preferred (a chart may reach behind a singularity), and of
+        Lorentzian ones a point where the coordinate called t or tau is the time (outside of a horizon).
 
         Raises:
             ConfigError: no real point was found.
@@ -213,7 +217,8 @@ class Metric(Results, Invariants, Calculus):
         from kexue.maths.geometry.field.sampling import points
 
         diagonal = [row[a] for a, row in enumerate(self.diagonal_frame._metric())]
-        other = None
+        clocks = {a for a, name in enumerate(map(str, self.coordinates)) if name in ("t", "tau")}
+        lorentzian = other = None
         for count, point in enumerate(points(self.field)):
             try:
                 values = [point(d) for d in diagonal]
@@ -222,11 +227,17 @@ class Metric(Results, Invariants, Calculus):
             if any(abs(v.imag) > 1e-9 * abs(v) or not v for v in values):
                 continue
             signs = tuple(1 if v.real > 0 else -1 for v in values)
-            if signs.count(-1) in (0, 1, self.dimension - 1, self.dimension):
-                return signs
+            for sign in (-1, 1):
+                alone = [a for a, own in enumerate(signs) if own == sign]
+                if not alone or (len(alone) == 1 and (not clocks or alone[0] in clocks)):
+                    return signs
+                if len(alone) == 1:
+                    lorentzian = lorentzian or signs
             other = other or signs
             if count > 60:
                 break
+        if lorentzian is not None:
+            return lorentzian
         if other is None:
             raise ConfigError("No real point was found where the metric has a signature.")
         return other

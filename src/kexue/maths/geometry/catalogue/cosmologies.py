@@ -109,6 +109,13 @@ COSMOLOGIES = {
         ("dt", *_SIGMA, "dpsi + cos(theta)*dphi"),
         ("-1", "a(t)^2", "b(t)^2", "c(t)^2"),
     ),
+    "general_diagonal": Entry(
+        "General diagonal metric of all four coordinates",
+        "t x y z",
+        "W. Dingle, Proc. Nat. Acad. Sci. 19 (1933) 559",
+        line="-A(t,x,y,z)^2*dt^2 + B(t,x,y,z)^2*dx^2 + C(t,x,y,z)^2*dy^2 + D(t,x,y,z)^2*dz^2",
+        known={"Petrov": "I"},
+    ),
     "goedel": Entry(
         "Goedel",
         _CARTESIAN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from kexue.maths.geometry.field.element import Element
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from kexue.maths.geometry.field.field import Field, Generator
     from kexue.maths.geometry.field.rings import Poly
 
-__all__ = ["generator_sympy", "to_latex", "to_sympy"]
+__all__ = ["generator_sympy", "product_form", "to_latex", "to_sympy"]
 
 _FACTORED_UP_TO = {"flint": 3000, "sympy": 40}  # terms; of longer polynomials only easy factors are taken out
 
@@ -70,25 +71,47 @@ def to_sympy(element: Element, factor: bool = True) -> sympy.Expr:
     symbols: list[Any] = [generator_sympy(field, field.generators[n]) if n in used else None for n in ring.names]
     if not element.num:
         return sympy.Integer(0)
-    below = [(field.factor_polynomial(number), -e) for number, e in element.factors]
     if not factor:
-        den = [_expanded(field, p, symbols) ** e for p, e in below]
+        den = [_expanded(field, field.factor_polynomial(number), symbols) ** -e for number, e in element.factors]
         return _expanded(field, element.num, symbols) * sympy.Mul(sympy.Rational(1, element.content), *den)
-    top, above = _shown_factors(field, element.num)
-    parts = [sympy.Rational(top, element.content)]
-    powers = [(p, e) for p, e in above] + below
-    for square, root in _pairs(field, used):
-        powers, exponent = _gather(field, powers, square)
-        if exponent:
-            parts.append(symbols[ring.index[root]] ** (2 * exponent[0]) * exponent[1])
+    constant, powers, roots = product_form(element)
+    parts = [sympy.Rational(constant.numerator, constant.denominator)]
+    parts += [symbols[ring.index[root]] ** e for root, e in roots]
     parts += [_expanded(field, p, symbols) ** e for p, e in powers]
     return sympy.Mul(*parts)
 
 
-def _shown_factors(field: Field, p: Poly) -> tuple[int, list[tuple[Poly, int]]]:
+def product_form(
+    element: Element, longest: int | None = None
+) -> tuple[Fraction, list[tuple[Poly, int]], list[tuple[str, int]]]:
+    """A non-zero element as a rational number times powers of polynomials times even powers of sines.
+
+    (cos - 1) (cos + 1) becomes a square of the sine, likewise cosh and sinh; the sines are given by their variables.
+
+    Args:
+        element: the element.
+        longest: numerators of more terms are not factorised; None takes what is fit for showing.
+    """
+    element.lift()
+    field = element.field
+    below = [(field.factor_polynomial(number), -e) for number, e in element.factors]
+    top, above = _shown_factors(field, element.num, longest)
+    constant = Fraction(top, element.content)
+    used = set(field.generators_of(element))
+    used |= {name for _, name in _pairs(field, used)}
+    powers, roots = [(p, e) for p, e in above] + below, []
+    for square, root in _pairs(field, used):
+        powers, exponent = _gather(field, powers, square)
+        if exponent:
+            roots.append((root, 2 * exponent[0]))
+            constant *= exponent[1]
+    return constant, powers, roots
+
+
+def _shown_factors(field: Field, p: Poly, longest: int | None = None) -> tuple[int, list[tuple[Poly, int]]]:
     """Factors that stand in denominators, and those of the rest as far as they are cheap."""
     ring = field.ring
-    longest = _FACTORED_UP_TO[field.backend]
+    longest = _FACTORED_UP_TO[field.backend] if longest is None else min(longest, _FACTORED_UP_TO[field.backend])
     if ring.length(p) <= longest:
         return ring.factor(p, longest)
     content = ring.content(p)

@@ -229,9 +229,8 @@ class _Parser:
             return sympy.Derivative(arguments[0], *variables)
         wanted = 2 if name.startswith("bessel") else 1
         if len(arguments) != wanted:
-            raise self._error(
-                f"{name} takes {wanted} argument{'s' * (wanted > 1)}, received {len(arguments)}", position
-            )
+            known = f"{name} takes {wanted} argument{'s' * (wanted > 1)}, received {len(arguments)}"
+            raise self._error(f"{known} (an unknown function needs another name)", position)
         if name == "abs":
             raise self._error("abs has no derivative rule; write the expression with the sign it has", position)
         if name == "sqrt":
