@@ -226,10 +226,18 @@ def token_crossentropy(
     tags = ops.cast(tags, "int32")
     keep = ops.not_equal(tags, ignore)
     tags = ops.where(keep, tags, 0)
-    total = ops.logsumexp(logits, axis=-1)
-    losses = total - ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(tags, -1), axis=-1), -1)
-    if label_smoothing:
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * (total - ops.mean(logits, axis=-1))
+    if keras.backend.backend() == "torch":
+        # One pass forth and one back over the classes, where the formula below keeps several arrays of their size.
+        from torch.nn.functional import cross_entropy
+
+        losses = cross_entropy(
+            logits.reshape(-1, labels), tags.reshape(-1).long(), reduction="none", label_smoothing=label_smoothing
+        ).reshape(tags.shape)
+    else:
+        total = ops.logsumexp(logits, axis=-1)
+        losses = total - ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(tags, -1), axis=-1), -1)
+        if label_smoothing:
+            losses = (1.0 - label_smoothing) * losses + label_smoothing * (total - ops.mean(logits, axis=-1))
     weights = ops.cast(keep, "float32")
     if class_weights is not None:
         if len(class_weights) != labels:

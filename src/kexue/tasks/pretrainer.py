@@ -195,11 +195,11 @@ class Pretrainer:
         epochs = math.ceil(steps / interval)
         micro = interval * accumulation
         accumulates = accumulation if accumulation > 1 else None
-        batches = self._batches(shards, "train", batch_size, seed, micro)
+        batches = self._batches(shards, "train", batch_size, seed, micro, total=steps * accumulation)
         validation = self._validation(shards, batch_size, valid_rows)
         if optimizer is None:
             if not callable(learning_rate):
-                learning_rate = WarmupLinear(float(learning_rate), epochs * interval, warmup)
+                learning_rate = WarmupLinear(float(learning_rate), steps, warmup)
             optimizer = AdamW(
                 learning_rate,
                 weight_decay=weight_decay,
@@ -245,7 +245,14 @@ class Pretrainer:
         try:
             with seeded_training(model, seed), folder_lock(folder) if folder and first else nullcontext():
                 return run(
-                    model, batches, epochs=epochs, callbacks=every, state=state, verbose=verbose, validation=validation
+                    model,
+                    batches,
+                    epochs=epochs,
+                    callbacks=every,
+                    state=state,
+                    verbose=verbose,
+                    validation=validation,
+                    short=steps % interval > 0,
                 )
         finally:
             for callback in noise:

@@ -1,6 +1,8 @@
 """Keras ``fit`` over batches that can begin anywhere, from a saved state where there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -20,6 +22,7 @@ def run(
     state: Resume | None = None,
     verbose: int | str = "auto",
     validation: Any = None,
+    short: bool = False,
 ) -> keras.callbacks.History:
     """Train a compiled model.
 
@@ -32,6 +35,7 @@ def run(
         state: restored first, saved on the way; it comes last of the callbacks.
         verbose: as in Keras.
         validation: batches of the same kind, for ``val_loss`` and so on.
+        short: the last epoch has fewer batches than the others.
 
     Returns:
         The History over all epochs, resumed ones included.
@@ -46,21 +50,24 @@ def run(
         if state.finished:
             first = epochs
     every = [_Place(batches), *callbacks, *([state] if state is not None else [])]
-    # An epoch that was interrupted is finished by a fit of its own: its number of steps is another one.
-    for start, stop in ((first, first + 1), (first + 1, epochs)) if done else ((first, epochs),):
-        if start >= stop or (model.stop_training and start > first):
+    # Keras counts the steps of an epoch once in a fit: an epoch of another number of steps, the rest of one that was
+    # interrupted or a shorter last one, has a fit of its own.
+    cuts = {first, epochs} | ({first + 1} if done else set()) | ({epochs - 1} if short else set())
+    for start, stop in pairwise(sorted(cut for cut in cuts if first <= cut <= epochs)):
+        if model.stop_training and start > first:
             continue
         batches.epoch, batches.start = start, done
         done = 0
-        part = model.fit(
-            feed(batches),
-            epochs=stop,
-            initial_epoch=start,
-            callbacks=every,
-            verbose=verbose,
-            shuffle=False,
-            validation_data=None if validation is None else feed(validation),
-        )
+        with _flushed_denormals():
+            part = model.fit(
+                feed(batches),
+                epochs=stop,
+                initial_epoch=start,
+                callbacks=every,
+                verbose=verbose,
+                shuffle=False,
+                validation_data=None if validation is None else feed(validation),
+            )
         for key, values in part.history.items():
             logs.setdefault(key, []).extend(float(v) for v in values)
     history.epoch = list(range(max((len(values) for values in logs.values()), default=0)))
@@ -68,6 +75,23 @@ def run(
     if state is not None and not state.finished:
         state.finish(model, len(history.epoch))
     return history
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """On a CPU, numbers below 1e-38 count as 0 in PyTorch, as XLA has it: the arithmetic of small gradients would take
+    up to five times as long."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    before = float(torch.tensor(1e-39) * 0.5) == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 class _Place(keras.callbacks.Callback):

@@ -140,6 +140,39 @@ def test_resumes_where_it_stopped(made, tmp_path):
     assert [row[0] for row in tables[0]] == ["step", "1", "2", "3", "4", "5", "6"]
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_steps_between_two_validations(made, tmp_path, accumulation):
+    """The last epoch is shorter: as many updates as were asked for, also when it is resumed."""
+    trainer = Pretrainer(config(), TOKENS, objective=MIXTURE, length=32)
+    options = {"steps": 7, "save_every": 1, "log_every": 1, "accumulation": accumulation}
+    history = fit(trainer, made, folder=tmp_path / "whole", **options)
+    batches = int(trainer._network.optimizer._iterations.value)
+    assert batches == 7 * accumulation
+    assert len(history.history["val_loss"]) == 3
+    lines = (tmp_path / "whole" / "log.csv").read_text().splitlines()
+    assert [int(line.split(",")[0]) for line in lines[1:]] == [1, 2, 3, 4, 5, 6, 7]
+    want = weights(trainer)
+
+    class Stop(keras.callbacks.Callback):
+        count = 0
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.count == 6 * accumulation + 1:
+                raise KeyboardInterrupt
+            self.count += 1
+
+    options |= {"steps": 8, "folder": tmp_path / "stopped"}
+    with pytest.raises(KeyboardInterrupt):
+        fit(Pretrainer(config(), TOKENS, objective=MIXTURE, length=32), made, callbacks=[Stop()], **options)
+    resumed = Pretrainer(config(), TOKENS, objective=MIXTURE, length=32)
+    fit(resumed, made, **options)
+    whole = Pretrainer(config(), TOKENS, objective=MIXTURE, length=32)
+    fit(whole, made, **options | {"folder": None})
+    for a, b in zip(weights(resumed), weights(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(weights(whole), want, strict=True))
+
+
 def test_another_run_is_refused(made, tmp_path):
     fit(Pretrainer(config(), TOKENS, length=32), made, folder=tmp_path)
     with pytest.raises(ConfigError, match="another job: steps was 6, now 9"):

@@ -30,6 +30,7 @@ class PretrainingBatches(keras.utils.PyDataset):
         batch_size: rows of a batch.
         seed: of order and masks.
         steps: batches in an epoch, which is a stretch of the stream.
+        total: batches in all epochs, so that the last may be shorter; None: whole epochs.
         fixed: rows in order from the first on and one objective after the other, for validation.
         share: ``(i, n)``: only the i-th of n equal parts of each batch, for one of n processes.
     """
@@ -46,13 +47,14 @@ class PretrainingBatches(keras.utils.PyDataset):
         batch_size: int,
         seed: int,
         steps: int,
+        total: int | None = None,
         fixed: bool = False,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         self.objective, self.specials, self.length, self.batch_size = objective, specials, length, batch_size
         self.parts = parts(objective)
-        self.seed, self.steps, self.fixed, self.share = seed, steps, fixed, share
+        self.seed, self.steps, self.total, self.fixed, self.share = seed, steps, total, fixed, share
         self.epoch = self.start = 0
         self._sizes: list[int] = []
 
@@ -74,7 +76,8 @@ class PretrainingBatches(keras.utils.PyDataset):
     @property
     def num_batches(self) -> int:
         """Batches from ``start`` to the end of the epoch."""
-        return self.steps - self.start
+        steps = self.steps if self.total is None else min(self.steps, self.total - self.epoch * self.steps)
+        return steps - self.start
 
     def __len__(self) -> int:
         return self.num_batches

@@ -63,7 +63,7 @@ class CsvLog(keras.callbacks.Callback):
     Args:
         path: of the file.
         columns: names of logs.
-        steps: updates in an epoch.
+        steps: updates in an epoch; the last may have fewer.
         every: updates between lines within an epoch; None: at its end only.
         constants: columns that are the same in all lines.
         accumulation: batches to an update.
@@ -86,7 +86,7 @@ class CsvLog(keras.callbacks.Callback):
         self.accumulation, self.rate = accumulation, rate
         self.constants = dict(constants or {})
         self.columns = ["step", "epoch", "seconds", *self.constants, "learning_rate", *columns]
-        self._began, self._epoch, self._offset = time.time(), 0, 0
+        self._began, self._epoch, self._offset, self._seen = time.time(), 0, 0, 0
 
     def start(self, epoch: int, step: int) -> None:
         """Begin the file, or go on with it after ``step`` batches of ``epoch``.
@@ -114,11 +114,13 @@ class CsvLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         update, rest = divmod(self._offset + batch + 1, self.accumulation)
-        if self.every and not rest and update % self.every == 0 and update < self.steps:
+        self._seen = update
+        last = batch + 1 == self.params.get("steps")
+        if self.every and not rest and update % self.every == 0 and not last:
             self._write(update, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._write(self.steps, logs or {})
+        self._write(self._seen, logs or {})
         self._offset = 0
 
     def _write(self, step: int, logs: Mapping[str, Any]) -> None:
