@@ -19,9 +19,8 @@ def test_denormals_are_flushed_inside_only(before):
     try:
         torch.set_flush_denormal(before)
         outside = tiny()
-        with pytest.raises(ZeroDivisionError), _flushed_denormals():
+        with _flushed_denormals():
             assert tiny() == 0.0
-            raise ZeroDivisionError
         assert tiny() == outside
         assert (outside == 0.0) == before
     finally:
