@@ -138,14 +138,14 @@ def test_the_layer_approximates_softmax_with_its_weights(rotary, causal):
     ids = np.arange(10)[None]
     tables = positions.tables(ids, ids) if rotary else ()
     seen = masks.Causal().dense(10) if causal else None
-    errors = []
-    for features in (32, 2048):
+    errors = {32: [], 2048: []}
+    for features in [*errors] * 4:
         softmax, performer = drop_in(features, positions=positions, **({"mask": "causal"} if causal else {}))
         want = as_numpy(softmax(x, attention_mask=seen, tables=tables))
         got = as_numpy(performer(x, tables=tables))
-        errors.append(np.linalg.norm(got - want) / np.linalg.norm(want))
-    assert errors[1] < 0.1
-    assert errors[1] < errors[0] / 3
+        errors[features].append(np.linalg.norm(got - want) / np.linalg.norm(want))
+    assert np.mean(errors[2048]) < 0.1
+    assert np.mean(errors[2048]) < np.mean(errors[32]) / 3  # 8 in the mean, single draws from 2 to 20
 
 
 def test_redraw():
