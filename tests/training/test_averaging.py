@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tests.quick import quick_compilation  # noqa: F401  for every test here
 
 from kexue.errors import ConfigError
 from kexue.training import (

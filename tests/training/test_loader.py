@@ -243,13 +243,14 @@ def test_fit_goes_on_in_the_middle_of_an_epoch(tmp_path):
 
 @pytest.mark.peer
 @pytest.mark.slow
-def test_grain_gives_the_same_batches_and_a_dead_worker_is_an_error():
+def test_grain_gives_the_same_batches_and_a_dead_worker_is_an_error(monkeypatch):
     pytest.importorskip("grain")
     options = {"batch_size": 4, "seed": 3, "shuffle": False}
     expected = plain(Loader(functions.Texts(22), transform=functions.augment, **options))
     loader = Loader(functions.Texts(22), transform=functions.augment, workers=2, engine="grain", **options)
     assert plain(itertools.islice(loader, 2)) == expected[:2]
     assert plain(loader) == expected[2:]
+    monkeypatch.setattr("kexue.training.data.grain_engine._ENDED_S", 3.0)
     for transform in (functions.deadly_example, functions.leaves_example):
         with pytest.raises(WorkerError):
             list(Loader(functions.Texts(22), transform=transform, workers=2, engine="grain", **options))

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tests.quick import quick_compilation  # noqa: F401  for every test here
 from tests.training.test_averaging import assert_equal, data, model, values
 
 from kexue.errors import CheckpointError

@@ -18,7 +18,8 @@ from kexue.training.data.pool import WorkerError
 __all__ = ["grain_batches"]
 
 _TICK_S = 0.5
-_GRACE_S = 2.0
+_KILLED_S = 2.0  # how long no batch may come after a worker was killed
+_ENDED_S = 60.0  # after one exited with code 0, as it does too when its share is done and another is slow
 _END = object()
 
 
@@ -115,7 +116,7 @@ def _wait(
             mine |= _workers(before)
             gone = [child for child in mine if child.exitcode is not None]
             silent = silent + _TICK_S if gone else 0.0
-            if silent >= _GRACE_S:
+            if silent >= (_KILLED_S if any(child.exitcode for child in gone) else _ENDED_S):
                 raise WorkerError(
                     f"A Grain worker exited with code {gone[0].exitcode} before it gave batch {place} of those asked "
                     "for. See its output above."
