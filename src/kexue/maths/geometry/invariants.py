@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.curvature import Pairs
 from kexue.maths.geometry.field import Element
+from kexue.maths.geometry.petrov import petrov_of_operator
 from kexue.maths.geometry.tensors import signature_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Invariants:
         @property
         def volume(self) -> Element: ...
         @property
-        def diagonal_frame(self) -> Frame: ...
+        def determinant(self) -> Element: ...
         @property
         def orthonormal_frame(self) -> Frame: ...
         def curvature_in(self, frame: Frame | None = None, route: str | None = None) -> Curvature: ...
@@ -158,6 +159,21 @@ class Invariants:
                 f"A Lorentzian metric in four dimensions is needed; received {self.dimension} dimensions{signs}."
             )
 
+    def _somewhere_lorentzian(self) -> bool:
+        """Whether det g is negative at a random point; in four dimensions that is a Lorentzian signature."""
+        from kexue.maths.geometry.field.sampling import points
+
+        for count, point in enumerate(points(self.field)):
+            try:
+                value = point(self.determinant)
+            except (ArithmeticError, ValueError):
+                continue
+            if value.real < 0 and abs(value.imag) < 1e-9 * abs(value):
+                return True
+            if count > 60:
+                break
+        return False
+
     def _dot(self, u: Vector, v: Vector) -> Element:
         terms = [u[a] * x * v[b] for a, row in enumerate(self.frame.metric_rows) for b, x in row if u[a] and v[b]]
         return self.field.sum(terms)
@@ -223,24 +239,9 @@ class Invariants:
     @cached_property
     def petrov_type(self) -> str:
         """Petrov type of the Weyl tensor at a generic point: "I", "II", "D", "III", "N" or "O"."""
-        self._require_lorentzian()
-        if not self.curvature.weyl:
-            return "O"
-        # Complex null vectors e_0 +- b e_1, e_2 +- c e_3 of a diagonal frame serve as well as a real tetrad: how the
-        # roots of the quartic coincide does not depend on it. b and c are often rational where lengths are not.
-        frame = self.diagonal_frame
-        eta = [frame._metric()[a][a] for a in range(4)]
-        columns = [self._in_own_frame([row[a] for row in frame.vectors]) for a in range(4)]
-        pairs = []
-        for p, q in ((0, 1), (2, 3)):
-            slope = self.field.sqrt(-eta[p] / eta[q])
-            plus = [x + slope * y for x, y in zip(columns[p], columns[q], strict=True)]
-            minus = [x - slope * y for x, y in zip(columns[p], columns[q], strict=True)]
-            pairs.append((plus, minus, eta[p] * 2))
-        (k, n, kn), (m, mbar, mm) = pairs
-        n = [-x / kn for x in n]
-        mbar = [x / mm for x in mbar]
-        return petrov(self._psi(self.curvature.weyl, k, n, m, mbar))
+        if self.dimension != 4 or not self._somewhere_lorentzian():
+            self._require_lorentzian()
+        return petrov_of_operator(self.curvature)
 
 
 def petrov(psi: Sequence[Element]) -> str:

@@ -208,8 +208,8 @@ class Metric(Results, Invariants, Calculus):
     def signs(self) -> tuple[int, ...]:
         """Signs of the diagonal frame's metric at a random point where everything assumed positive is positive.
 
-        A point with a definite or Lorentzian signature is preferred (a chart may reach behind a singularity), and of
-        Lorentzian ones a point where the coordinate called t or tau is the time (outside of a horizon).
+        A point with a definite or Lorentzian signature is preferred (a chart may reach behind a singularity), and where
+        a coordinate is called t or tau a point where that one is the time (outside of a horizon).
 
         Raises:
             ConfigError: no real point was found.
@@ -218,7 +218,7 @@ class Metric(Results, Invariants, Calculus):
 
         diagonal = [row[a] for a, row in enumerate(self.diagonal_frame._metric())]
         clocks = {a for a, name in enumerate(map(str, self.coordinates)) if name in ("t", "tau")}
-        lorentzian = other = None
+        lorentzian = definite = other = None
         for count, point in enumerate(points(self.field)):
             try:
                 values = [point(d) for d in diagonal]
@@ -229,15 +229,17 @@ class Metric(Results, Invariants, Calculus):
             signs = tuple(1 if v.real > 0 else -1 for v in values)
             for sign in (-1, 1):
                 alone = [a for a, own in enumerate(signs) if own == sign]
-                if not alone or (len(alone) == 1 and (not clocks or alone[0] in clocks)):
+                if (not alone and not clocks) or (len(alone) == 1 and (not clocks or alone[0] in clocks)):
                     return signs
                 if len(alone) == 1:
                     lorentzian = lorentzian or signs
+                if not alone:
+                    definite = definite or signs
             other = other or signs
             if count > 60:
                 break
-        if lorentzian is not None:
-            return lorentzian
+        if lorentzian is not None or definite is not None:
+            return lorentzian or definite  # type: ignore[return-value]
         if other is None:
             raise ConfigError("No real point was found where the metric has a signature.")
         return other
