@@ -247,14 +247,17 @@ class Element:
     def latex(self) -> str:
         """The element in LaTeX."""
         from kexue.maths.geometry.field.export import to_latex
+        from kexue.maths.geometry.field.printing import LONG, long_latex
 
-        return to_latex(self)
+        return to_latex(self) if self.size() <= LONG else long_latex(self)
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
     def __str__(self) -> str:
-        return str(self.to_sympy())
+        from kexue.maths.geometry.field.printing import LONG, long_text
+
+        return str(self.to_sympy()) if self.size() <= LONG else long_text(self)
 
     def __repr__(self) -> str:
         return str(self)
