@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -69,15 +70,25 @@ class Invariants:
 
     def ricci_squared(self) -> Element:
         """``R_ab R^ab``."""
+        return self._ricci_squared
+
+    @cached_property
+    def _ricci_squared(self) -> Element:
         m = self.curvature.ricci_mixed
         n = self.dimension
         return self.field.sum(m[a][b] * m[b][a] for a in range(n) for b in range(n) if m[a][b] and m[b][a])
 
     def weyl_squared(self) -> Element:
-        """``C_abcd C^abcd``."""
+        """``C_abcd C^abcd = K - 4 R_ab R^ab / (n - 2) + 2 R^2 / ((n - 1)(n - 2))``."""
         if self.dimension == 3:
             return self.field.zero
-        return self.curvature.trace_of_product([self.curvature.weyl_mixed] * 2) * 4
+        n = self.dimension
+        if n < 3:
+            _ = self.curvature.weyl  # refuses
+        if not self.curvature.ricci:
+            return self.kretschmann()
+        traces = self.ricci_squared() * Fraction(4, n - 2) - self.curvature.scalar**2 * Fraction(2, (n - 1) * (n - 2))
+        return self.kretschmann() - traces
 
     def gauss_bonnet(self) -> Element:
         """``K - 4 R_ab R^ab + R**2``; in four dimensions 32 pi**2 times the density of the Euler number."""

@@ -128,7 +128,7 @@ class Element:
                         del merged[number]
         else:
             merged = {}
-        product = n1 * n2
+        product = ring.times(n1, n2)
         num = field.reduce(product)
         if num is not product and num != product:  # the relations may have made common factors
             return field.normal(num, content, tuple(sorted(merged.items())))
