@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kexue.maths.geometry.conventions import Conventions
     from kexue.maths.geometry.curvature import Curvature
     from kexue.maths.geometry.field import Field
+    from kexue.maths.geometry.forms import Form
     from kexue.maths.geometry.frames import Frame
 
 __all__ = ["Invariants", "NewmanPenrose", "petrov"]
@@ -60,6 +61,8 @@ class Invariants:
         @property
         def determinant(self) -> Element: ...
         @property
+        def determinant_sign(self) -> int: ...
+        @property
         def orthonormal_frame(self) -> Frame: ...
         def curvature_in(self, frame: Frame | None = None, route: str | None = None) -> Curvature: ...
         def ricci_scalar(self) -> Element: ...
@@ -93,6 +96,30 @@ class Invariants:
     def gauss_bonnet(self) -> Element:
         """``K - 4 R_ab R^ab + R**2``; in four dimensions 32 pi**2 times the density of the Euler number."""
         return self.kretschmann() - self.ricci_squared() * 4 + self.curvature.scalar**2
+
+    def euler_form(self) -> Form:
+        """The Gauss-Bonnet-Chern integrand ``Pf(R_ab) / ((2 pi)^(n/2) sqrt|det eta|)``, whose integral is the Euler number.
+
+        ``K dA / (2 pi)`` in two dimensions; in four the density :meth:`gauss_bonnet` / (32 pi^2). Orientation of the chart.
+
+        Raises:
+            ConfigError: the dimension is odd.
+        """
+        from kexue.maths.geometry.forms import zero_form
+
+        n = self.dimension
+        if n % 2:
+            raise ConfigError(f"The Euler form needs an even dimension, received {n}.")
+        upper = self.curvature.connection.curvature_forms()
+        none = zero_form(self.field, 0)
+        lower = [[none] * n for _ in range(n)]
+        for a, row in enumerate(self.frame.metric_rows):
+            for b in range(n):
+                for c, x in row:
+                    if not upper[c][b].is_zero:
+                        lower[a][b] = upper[c][b] * x + lower[a][b]
+        root = self.volume / self.frame.coframe_determinant * self.field("2*pi") ** (n // 2)
+        return _pfaffian(lower, list(range(n)), zero_form(self.field, 1)) * self.determinant_sign / root
 
     def riemann_cubed(self) -> Element:
         """``R_ab^cd R_cd^ef R_ef^ab``."""
@@ -253,6 +280,19 @@ class Invariants:
         if self.dimension != 4 or not self._somewhere_lorentzian():
             self._require_lorentzian()
         return petrov_of_operator(self.curvature)
+
+
+def _pfaffian(forms: list[list[Form]], left: list[int], one: Form) -> Form:
+    """The Pfaffian of an antisymmetric matrix of 2-forms, by its first row."""
+    if not left:
+        return one
+    total = one * 0
+    for k in range(1, len(left)):
+        entry = forms[left[0]][left[k]]
+        if not entry.is_zero:
+            rest = _pfaffian(forms, [i for j, i in enumerate(left) if j not in (0, k)], one)
+            total = entry.wedge(rest) * (-1) ** (k - 1) + total
+    return total
 
 
 def petrov(psi: Sequence[Element]) -> str:

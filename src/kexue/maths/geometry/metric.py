@@ -108,6 +108,8 @@ class Metric(Results, Invariants, Calculus):
         Raises:
             DataError: it cannot be read or is not quadratic in the differentials.
         """
+        if not isinstance(text, str):
+            raise DataError(f"A line element was expected, received {type(text).__name__}; a matrix goes to Metric(...).")
         names = None if coordinates is None else split_names(_texts(coordinates), "coordinates")
         line = read_line_element(text, names)
         return cls(line.matrix, line.coordinates, **options)
@@ -152,6 +154,9 @@ class Metric(Results, Invariants, Calculus):
         if len(coframe) != n:
             raise DataError(f"{n} covectors were expected, one a coordinate; received {len(coframe)}.")
         expand = _Definitions(definitions or {}, field.coordinates)
+        for row in coframe:
+            if not hasattr(row, "__iter__"):
+                raise DataError(f"Covectors such as 'dt - a*dphi' or rows of components were expected, received {row!r}.")
         rows = [
             linear_coefficients(row, field.coordinates, definitions) if isinstance(row, str) else list(map(expand, row))
             for row in coframe
@@ -349,6 +354,8 @@ class _Definitions:
 
 
 def _texts(names: str | Sequence[Any]) -> str | list[str]:
+    if not isinstance(names, str) and not hasattr(names, "__iter__"):
+        raise DataError(f"Names of coordinates were expected, for example 't r theta phi'; received {names!r}.")
     return names if isinstance(names, str) else [str(name) for name in names]
 
 

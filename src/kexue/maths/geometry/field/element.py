@@ -252,7 +252,9 @@ class Element:
         return to_latex(self) if self.size() <= LONG else long_latex(self)
 
     def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+        from kexue.maths.geometry.show import short_latex
+
+        return f"$\\displaystyle {short_latex(self, 1000)}$"
 
     def __str__(self) -> str:
         from kexue.maths.geometry.field.printing import LONG, long_text

@@ -74,7 +74,7 @@ class Field(Denominators):
         if twice:
             raise ConfigError(f"Each name must stand once among coordinates, parameters, functions; twice: {twice}.")
         self.opaque = known_opaque() | {function.name: function for function in opaque}
-        self.backend = backend or default_backend()
+        self.backend = default_backend(backend)
         self.positives: list[Element] = []
         self._assumptions: list[tuple[str, Element]] = []
         self.canonical = True

@@ -310,13 +310,13 @@ def available_backends() -> tuple[str, ...]:
     return BACKENDS
 
 
-def default_backend() -> str:
-    """What new fields use: ``using_backend``, else ``KEXUE_POLYNOMIALS``, else python-flint where installed.
+def default_backend(asked: str | None = None) -> str:
+    """What new fields use: what is asked for, else ``using_backend``, else ``KEXUE_POLYNOMIALS``, else python-flint where installed.
 
     Raises:
         ConfigError: the backend that was asked for does not exist or is not installed.
     """
-    wanted = _chosen[0] or os.environ.get("KEXUE_POLYNOMIALS")
+    wanted = asked or _chosen[0] or os.environ.get("KEXUE_POLYNOMIALS")
     available = available_backends()
     if not wanted:
         return available[0]
