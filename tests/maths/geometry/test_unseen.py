@@ -128,7 +128,7 @@ def test_petrov_type_without_roots_and_assumptions(name):
 
 
 def test_general_metric_of_three_coordinates():
-    """In three dimensions the Gauss-Bonnet density vanishes, which the code does not know; once minutes without flint."""
+    """The Gauss-Bonnet density vanishes, which the code does not know; once minutes without python-flint."""
     g = Metric.from_line_element(
         "A(x,y,z)*dx^2 + B(x,y,z)*dy^2 + C(x,y,z)*dz^2 + 2*D(x,y,z)*dx*dy + 2*E(x,y,z)*dy*dz", backend="sympy"
     )

@@ -98,9 +98,10 @@ class Invariants:
         return self.kretschmann() - self.ricci_squared() * 4 + self.curvature.scalar**2
 
     def euler_form(self) -> Form:
-        """The Gauss-Bonnet-Chern integrand ``Pf(R_ab) / ((2 pi)^(n/2) sqrt|det eta|)``, whose integral is the Euler number.
+        """The integrand of Gauss, Bonnet and Chern, ``Pf(R_ab) / ((2 pi)^(n/2) sqrt|det eta|)``.
 
-        ``K dA / (2 pi)`` in two dimensions; in four the density :meth:`gauss_bonnet` / (32 pi^2). Orientation of the chart.
+        Its integral is the Euler number. ``K dA / (2 pi)`` in two dimensions, :meth:`gauss_bonnet` / (32 pi^2) times
+        the volume in four; orientation of the chart.
 
         Raises:
             ConfigError: the dimension is odd.

@@ -109,7 +109,9 @@ class Metric(Results, Invariants, Calculus):
             DataError: it cannot be read or is not quadratic in the differentials.
         """
         if not isinstance(text, str):
-            raise DataError(f"A line element was expected, received {type(text).__name__}; a matrix goes to Metric(...).")
+            raise DataError(
+                f"A line element was expected, received {type(text).__name__}; a matrix goes to Metric(...)."
+            )
         names = None if coordinates is None else split_names(_texts(coordinates), "coordinates")
         line = read_line_element(text, names)
         return cls(line.matrix, line.coordinates, **options)
@@ -156,7 +158,9 @@ class Metric(Results, Invariants, Calculus):
         expand = _Definitions(definitions or {}, field.coordinates)
         for row in coframe:
             if not hasattr(row, "__iter__"):
-                raise DataError(f"Covectors such as 'dt - a*dphi' or rows of components were expected, received {row!r}.")
+                raise DataError(
+                    f"Covectors such as 'dt - a*dphi' or rows of components were expected, received {row!r}."
+                )
         rows = [
             linear_coefficients(row, field.coordinates, definitions) if isinstance(row, str) else list(map(expand, row))
             for row in coframe

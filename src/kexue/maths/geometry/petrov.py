@@ -111,8 +111,8 @@ def _modular(curvature: Curvature, weyl: Rows, star: Rows, det: Element) -> Iter
     det.lift()
     for rows in (weyl, star):
         for row in rows.values():
-            for _, value in row:
-                value.lift()
+            for _, entry in row:
+                entry.lift()
     for p, value in points_modulo(curvature.field, 2, 2):
 
         def number(x: Element, p: int = p, value=value) -> int:  # type: ignore[no-untyped-def]

@@ -63,7 +63,11 @@ def tensor_latex(tensor: Tensor, longest: int | None = None, note: bool = False)
         longest: values of more terms are only counted.
         note: whether the conventions stand in the last line.
     """
-    rows = tensor_rows(tensor, latex=True, longest=longest) if tensor.rank else [("", short_latex(tensor.scalar(), longest))]
+    rows = (
+        tensor_rows(tensor, latex=True, longest=longest)
+        if tensor.rank
+        else [("", short_latex(tensor.scalar(), longest))]
+    )
     lines = [f"{name} &= {value}" if name else value for name, value in rows]
     if not lines:
         lines = [f"{_LATEX_NAMES.get(tensor.name, tensor.name)} &= 0"]

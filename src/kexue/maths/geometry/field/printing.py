@@ -49,7 +49,7 @@ class _Text:
 
     def name(self, value: object) -> str:
         text = str(value)
-        atom = all(c.isalnum() or c == "_" for c in text) or (text.endswith(")") and text.split("(")[0].isalnum())
+        atom = not text.startswith("(") and all(c.isalnum() or c in "_)" for c in _outside(text))
         return text if atom else f"({text})"
 
     def power(self, base: str, e: int) -> str:
@@ -100,7 +100,8 @@ def _factors(element: Element, style: _Text) -> tuple[list[str], list[str]]:
         text = text[3:] if text.startswith(" + ") else "-" + text[3:]
         return text, len(terms) > 1
 
-    above, below = [], []
+    above: list[str] = []
+    below: list[str] = []
     for p, e in powers:
         text, several = polynomial(p)
         (above if e > 0 else below).append(style.power(style.bracketed(text) if several else text, abs(e)))

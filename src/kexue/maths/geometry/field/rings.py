@@ -311,7 +311,7 @@ def available_backends() -> tuple[str, ...]:
 
 
 def default_backend(asked: str | None = None) -> str:
-    """What new fields use: what is asked for, else ``using_backend``, else ``KEXUE_POLYNOMIALS``, else python-flint where installed.
+    """What new fields use: what is asked for, else ``using_backend``, ``KEXUE_POLYNOMIALS``, python-flint.
 
     Raises:
         ConfigError: the backend that was asked for does not exist or is not installed.
