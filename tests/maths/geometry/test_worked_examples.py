@@ -351,7 +351,36 @@ def test_tables_and_latex(schwarzschild):
     assert latex.startswith("\\begin{aligned}")
     assert r"{}_{\theta}" in latex
     assert schwarzschild.riemann().to_sympy().shape == (4, 4, 4, 4)
-    assert schwarzschild.ricci().latex().endswith("= 0$")
+    assert schwarzschild.ricci().latex().endswith("= 0")
+
+
+@pytest.mark.parametrize(
+    ("line", "limits", "number"),
+    [
+        ("dx^2 + sin(x)^2*dy^2", "x y", 2),
+        ("(2 + cos(u))^2*dv^2 + du^2", "u v", 0),
+        ("dx^2 + sin(x)^2*dy^2 + du^2 + sin(u)^2*dv^2", "x y u v", 4),
+    ],
+)
+def test_euler_form_integrates_to_the_euler_number(line, limits, number):
+    """Gauss-Bonnet-Chern; polar angles run over half a turn, x and u of spheres."""
+    form = Metric.from_line_element(line, limits).euler_form()
+    ends = {name: (0, "pi" if name in "xu" and number else "2*pi") for name in limits.split()}
+    assert form.integrate(ends) == number
+
+
+def test_degenerate_metrics_show_their_determinant_in_factors():
+    with pytest.raises(ConfigError, match=r"determinant is \(-\(-2\*M \+ r\)/r\) \* \(r\*\*2\) \* 0 = 0"):
+        Metric.from_line_element("-(1-2*M/r)*dt^2 + r^2*dtheta^2 + (dr+dphi)^2")
+
+
+def test_jupyter_shows_conventions_and_counts_what_is_long(schwarzschild):
+    shown = schwarzschild.ricci()._repr_latex_()
+    assert shown.startswith("$")
+    assert r"\partial_{c} \Gamma^{a}{}_{bd}" in shown
+    long = Metric.from_line_element("A(x,y,z)*dx^2 + B(x,y,z)*dy^2 + C(x,y,z)*dz^2 + 2*D(x,y,z)*dx*dy")
+    assert "terms]" in long.kretschmann()._repr_latex_()
+    assert r"\ddot{r}" in schwarzschild.geodesic_equations()._repr_latex_()
 
 
 def test_importing_is_light():

@@ -57,6 +57,23 @@ class GeodesicEquations:
 
     __repr__ = __str__
 
+    def latex(self) -> str:
+        """The equations in LaTeX, one line each; a dot is the derivative by the affine parameter."""
+        import sympy
+
+        names = [sympy.latex(sympy.Symbol(name)) for name in self.coordinates]
+        lines = []
+        for name, row in zip(names, self.coefficients, strict=True):
+            terms = [rf"\ddot{{{name}}}"]
+            for (j, k), value in row.items():
+                speeds = rf"\dot{{{names[j]}}}^2" if j == k else rf"\dot{{{names[j]}}}\,\dot{{{names[k]}}}"
+                terms.append(rf"\left({value.latex()}\right) {speeds}")
+            lines.append(" + ".join(terms) + " &= 0")
+        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
 
 class Calculus:
     """Mixed into :class:`~kexue.maths.geometry.metric.Metric`. Vectors are given by coordinate components."""

@@ -329,7 +329,9 @@ class Curvature:
 
     @cached_property
     def kretschmann(self) -> Element:
-        """K = R_abcd R^abcd."""
+        """K = R_abcd R^abcd; R^2 in two dimensions."""
+        if self.n == 2:
+            return self.scalar**2
         return self.trace_of_product([self.riemann_mixed] * 2) * 4
 
     @cached_property

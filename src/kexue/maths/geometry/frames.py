@@ -11,7 +11,16 @@ from functools import cached_property
 
 from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.field import Element, Field
-from kexue.maths.geometry.matrices import Matrix, determinant, identity, inverse, multiply, null_space, transpose
+from kexue.maths.geometry.matrices import (
+    Matrix,
+    determinant,
+    factored_determinant,
+    identity,
+    inverse,
+    multiply,
+    null_space,
+    transpose,
+)
 
 __all__ = ["Frame", "coordinate_frame", "require_symmetric"]
 
@@ -77,7 +86,8 @@ class Frame:
             names = [f"d/d{name}" if self.is_coordinate else f"e_{name}" for name in self.names]
             text = " + ".join(f"({c})*{name}" for c, name in zip(vector, names, strict=True) if c)
             raise ConfigError(
-                f"The metric is degenerate: its determinant is 0, and the vector {text} is orthogonal to everything."
+                f"The metric is degenerate: its determinant is {factored_determinant(self.field, metric)}, and the "
+                f"vector {text} is orthogonal to everything."
             )
         return found
 

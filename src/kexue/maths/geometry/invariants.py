@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.curvature import Pairs
 from kexue.maths.geometry.field import Element
+from kexue.maths.geometry.petrov import petrov_of_operator
 from kexue.maths.geometry.tensors import signature_of
 
 if TYPE_CHECKING:
     from kexue.maths.geometry.conventions import Conventions
     from kexue.maths.geometry.curvature import Curvature
     from kexue.maths.geometry.field import Field
+    from kexue.maths.geometry.forms import Form
     from kexue.maths.geometry.frames import Frame
 
 __all__ = ["Invariants", "NewmanPenrose", "petrov"]
@@ -56,7 +59,9 @@ class Invariants:
         @property
         def volume(self) -> Element: ...
         @property
-        def diagonal_frame(self) -> Frame: ...
+        def determinant(self) -> Element: ...
+        @property
+        def determinant_sign(self) -> int: ...
         @property
         def orthonormal_frame(self) -> Frame: ...
         def curvature_in(self, frame: Frame | None = None, route: str | None = None) -> Curvature: ...
@@ -68,19 +73,54 @@ class Invariants:
 
     def ricci_squared(self) -> Element:
         """``R_ab R^ab``."""
+        return self._ricci_squared
+
+    @cached_property
+    def _ricci_squared(self) -> Element:
         m = self.curvature.ricci_mixed
         n = self.dimension
         return self.field.sum(m[a][b] * m[b][a] for a in range(n) for b in range(n) if m[a][b] and m[b][a])
 
     def weyl_squared(self) -> Element:
-        """``C_abcd C^abcd``."""
+        """``C_abcd C^abcd = K - 4 R_ab R^ab / (n - 2) + 2 R^2 / ((n - 1)(n - 2))``."""
         if self.dimension == 3:
             return self.field.zero
-        return self.curvature.trace_of_product([self.curvature.weyl_mixed] * 2) * 4
+        n = self.dimension
+        if n < 3:
+            _ = self.curvature.weyl  # refuses
+        if not self.curvature.ricci:
+            return self.kretschmann()
+        traces = self.ricci_squared() * Fraction(4, n - 2) - self.curvature.scalar**2 * Fraction(2, (n - 1) * (n - 2))
+        return self.kretschmann() - traces
 
     def gauss_bonnet(self) -> Element:
         """``K - 4 R_ab R^ab + R**2``; in four dimensions 32 pi**2 times the density of the Euler number."""
         return self.kretschmann() - self.ricci_squared() * 4 + self.curvature.scalar**2
+
+    def euler_form(self) -> Form:
+        """The integrand of Gauss, Bonnet and Chern, ``Pf(R_ab) / ((2 pi)^(n/2) sqrt|det eta|)``.
+
+        Its integral is the Euler number. ``K dA / (2 pi)`` in two dimensions, :meth:`gauss_bonnet` / (32 pi^2) times
+        the volume in four; orientation of the chart.
+
+        Raises:
+            ConfigError: the dimension is odd.
+        """
+        from kexue.maths.geometry.forms import zero_form
+
+        n = self.dimension
+        if n % 2:
+            raise ConfigError(f"The Euler form needs an even dimension, received {n}.")
+        upper = self.curvature.connection.curvature_forms()
+        none = zero_form(self.field, 0)
+        lower = [[none] * n for _ in range(n)]
+        for a, row in enumerate(self.frame.metric_rows):
+            for b in range(n):
+                for c, x in row:
+                    if not upper[c][b].is_zero:
+                        lower[a][b] = upper[c][b] * x + lower[a][b]
+        root = self.volume / self.frame.coframe_determinant * self.field("2*pi") ** (n // 2)
+        return _pfaffian(lower, list(range(n)), zero_form(self.field, 1)) * self.determinant_sign / root
 
     def riemann_cubed(self) -> Element:
         """``R_ab^cd R_cd^ef R_ef^ab``."""
@@ -158,6 +198,21 @@ class Invariants:
                 f"A Lorentzian metric in four dimensions is needed; received {self.dimension} dimensions{signs}."
             )
 
+    def _somewhere_lorentzian(self) -> bool:
+        """Whether det g is negative at a random point; in four dimensions that is a Lorentzian signature."""
+        from kexue.maths.geometry.field.sampling import points
+
+        for count, point in enumerate(points(self.field)):
+            try:
+                value = point(self.determinant)
+            except (ArithmeticError, ValueError):
+                continue
+            if value.real < 0 and abs(value.imag) < 1e-9 * abs(value):
+                return True
+            if count > 60:
+                break
+        return False
+
     def _dot(self, u: Vector, v: Vector) -> Element:
         terms = [u[a] * x * v[b] for a, row in enumerate(self.frame.metric_rows) for b, x in row if u[a] and v[b]]
         return self.field.sum(terms)
@@ -223,24 +278,22 @@ class Invariants:
     @cached_property
     def petrov_type(self) -> str:
         """Petrov type of the Weyl tensor at a generic point: "I", "II", "D", "III", "N" or "O"."""
-        self._require_lorentzian()
-        if not self.curvature.weyl:
-            return "O"
-        # Complex null vectors e_0 +- b e_1, e_2 +- c e_3 of a diagonal frame serve as well as a real tetrad: how the
-        # roots of the quartic coincide does not depend on it. b and c are often rational where lengths are not.
-        frame = self.diagonal_frame
-        eta = [frame._metric()[a][a] for a in range(4)]
-        columns = [self._in_own_frame([row[a] for row in frame.vectors]) for a in range(4)]
-        pairs = []
-        for p, q in ((0, 1), (2, 3)):
-            slope = self.field.sqrt(-eta[p] / eta[q])
-            plus = [x + slope * y for x, y in zip(columns[p], columns[q], strict=True)]
-            minus = [x - slope * y for x, y in zip(columns[p], columns[q], strict=True)]
-            pairs.append((plus, minus, eta[p] * 2))
-        (k, n, kn), (m, mbar, mm) = pairs
-        n = [-x / kn for x in n]
-        mbar = [x / mm for x in mbar]
-        return petrov(self._psi(self.curvature.weyl, k, n, m, mbar))
+        if self.dimension != 4 or not self._somewhere_lorentzian():
+            self._require_lorentzian()
+        return petrov_of_operator(self.curvature)
+
+
+def _pfaffian(forms: list[list[Form]], left: list[int], one: Form) -> Form:
+    """The Pfaffian of an antisymmetric matrix of 2-forms, by its first row."""
+    if not left:
+        return one
+    total = one * 0
+    for k in range(1, len(left)):
+        entry = forms[left[0]][left[k]]
+        if not entry.is_zero:
+            rest = _pfaffian(forms, [i for j, i in enumerate(left) if j not in (0, k)], one)
+            total = entry.wedge(rest) * (-1) ** (k - 1) + total
+    return total
 
 
 def petrov(psi: Sequence[Element]) -> str:

@@ -11,6 +11,7 @@ __all__ = [
     "Matrix",
     "blocks",
     "determinant",
+    "factored_determinant",
     "identity",
     "inverse",
     "ldl",
@@ -94,6 +95,30 @@ def _determinant(field: Field, a: Matrix) -> Element:
                 scale = rows[r][column] * inverted
                 rows[r] = [x - scale * y if y else x for x, y in zip(rows[r], rows[column], strict=True)]
     return result
+
+
+def factored_determinant(field: Field, a: Matrix) -> str:
+    """The determinant of a singular matrix as the product of its pivots, "r**2 * sin(theta)**2 * 0"."""
+    factors: list[str] = []
+    for block in blocks(a):
+        rows = [[a[i][j] for j in block] for i in block]
+        det = _determinant(field, rows)
+        if det:
+            factors.append(str(det))
+            continue
+        for column in range(len(rows)):
+            pivot = _pivot(rows, column, column)
+            if pivot is None:
+                factors.append("0")
+                continue
+            rows[column], rows[pivot] = rows[pivot], rows[column]
+            factors.append(str(rows[column][column] if pivot == column else -rows[column][column]))
+            inverted = rows[column][column].inverse()
+            for r in range(column + 1, len(rows)):
+                scale = rows[r][column] * inverted
+                rows[r] = [x - scale * y for x, y in zip(rows[r], rows[column], strict=True)]
+    shown = [x if x.isalnum() else f"({x})" for x in factors if x not in ("0", "1")]
+    return " * ".join([*shown, "0"]) + (" = 0" if shown else "")
 
 
 def inverse(field: Field, a: Matrix, det: Element | None = None) -> Matrix | None:

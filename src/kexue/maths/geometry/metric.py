@@ -108,6 +108,10 @@ class Metric(Results, Invariants, Calculus):
         Raises:
             DataError: it cannot be read or is not quadratic in the differentials.
         """
+        if not isinstance(text, str):
+            raise DataError(
+                f"A line element was expected, received {type(text).__name__}; a matrix goes to Metric(...)."
+            )
         names = None if coordinates is None else split_names(_texts(coordinates), "coordinates")
         line = read_line_element(text, names)
         return cls(line.matrix, line.coordinates, **options)
@@ -152,6 +156,11 @@ class Metric(Results, Invariants, Calculus):
         if len(coframe) != n:
             raise DataError(f"{n} covectors were expected, one a coordinate; received {len(coframe)}.")
         expand = _Definitions(definitions or {}, field.coordinates)
+        for row in coframe:
+            if not hasattr(row, "__iter__"):
+                raise DataError(
+                    f"Covectors such as 'dt - a*dphi' or rows of components were expected, received {row!r}."
+                )
         rows = [
             linear_coefficients(row, field.coordinates, definitions) if isinstance(row, str) else list(map(expand, row))
             for row in coframe
@@ -208,8 +217,8 @@ class Metric(Results, Invariants, Calculus):
     def signs(self) -> tuple[int, ...]:
         """Signs of the diagonal frame's metric at a random point where everything assumed positive is positive.
 
-        A point with a definite or Lorentzian signature is preferred (a chart may reach behind a singularity), and of
-        Lorentzian ones a point where the coordinate called t or tau is the time (outside of a horizon).
+        A point with a definite or Lorentzian signature is preferred (a chart may reach behind a singularity), and where
+        a coordinate is called t or tau a point where that one is the time (outside of a horizon).
 
         Raises:
             ConfigError: no real point was found.
@@ -218,7 +227,7 @@ class Metric(Results, Invariants, Calculus):
 
         diagonal = [row[a] for a, row in enumerate(self.diagonal_frame._metric())]
         clocks = {a for a, name in enumerate(map(str, self.coordinates)) if name in ("t", "tau")}
-        lorentzian = other = None
+        lorentzian = definite = other = None
         for count, point in enumerate(points(self.field)):
             try:
                 values = [point(d) for d in diagonal]
@@ -229,15 +238,17 @@ class Metric(Results, Invariants, Calculus):
             signs = tuple(1 if v.real > 0 else -1 for v in values)
             for sign in (-1, 1):
                 alone = [a for a, own in enumerate(signs) if own == sign]
-                if not alone or (len(alone) == 1 and (not clocks or alone[0] in clocks)):
+                if (not alone and not clocks) or (len(alone) == 1 and (not clocks or alone[0] in clocks)):
                     return signs
                 if len(alone) == 1:
                     lorentzian = lorentzian or signs
+                if not alone:
+                    definite = definite or signs
             other = other or signs
             if count > 60:
                 break
-        if lorentzian is not None:
-            return lorentzian
+        if lorentzian is not None or definite is not None:
+            return lorentzian or definite  # type: ignore[return-value]
         if other is None:
             raise ConfigError("No real point was found where the metric has a signature.")
         return other
@@ -347,6 +358,8 @@ class _Definitions:
 
 
 def _texts(names: str | Sequence[Any]) -> str | list[str]:
+    if not isinstance(names, str) and not hasattr(names, "__iter__"):
+        raise DataError(f"Names of coordinates were expected, for example 't r theta phi'; received {names!r}.")
     return names if isinstance(names, str) else [str(name) for name in names]
 
 

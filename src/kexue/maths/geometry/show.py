@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kexue.maths.geometry.field import Element
     from kexue.maths.geometry.tensors import Tensor
 
-__all__ = ["line_element_latex", "line_element_text", "tensor_latex", "tensor_rows", "tensor_text"]
+__all__ = ["line_element_latex", "line_element_text", "short_latex", "tensor_latex", "tensor_rows", "tensor_text"]
 
 
 def _labels(tensor: Tensor) -> tuple[str, ...]:
     return tensor.frame.names
 
 
-def tensor_rows(tensor: Tensor, latex: bool = False) -> list[tuple[str, str]]:
+def tensor_rows(tensor: Tensor, latex: bool = False, longest: int | None = None) -> list[tuple[str, str]]:
     """(component, value) for each non-zero independent component."""
     import sympy
 
@@ -27,7 +29,7 @@ def tensor_rows(tensor: Tensor, latex: bool = False) -> list[tuple[str, str]]:
             name = _LATEX_NAMES.get(tensor.name, rf"\mathrm{{{tensor.name}}}")
             for letter, label in zip(tensor.variance, names, strict=True):
                 name += f"{{}}{'^' if letter == 'u' else '_'}{{{label}}}"
-            rows.append((name, value.latex()))
+            rows.append((name, short_latex(value, longest)))
         else:
             up = "".join("^" if v == "u" else "_" for v in tensor.variance)
             name = tensor.name
@@ -48,22 +50,49 @@ def tensor_text(tensor: Tensor) -> str:
     if not tensor.rank:
         return str(tensor.scalar())
     rows = tensor_rows(tensor)
-    if not rows:
-        return f"{tensor.name} = 0"
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}} = {value}" for name, value in rows]
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"{tensor.name} = 0"] if not rows else [f"{name:<{width}} = {value}" for name, value in rows]
     return "\n".join(([f"# {tensor.note}"] if tensor.note else []) + lines)
 
 
-def tensor_latex(tensor: Tensor) -> str:
-    """An aligned environment, one line a component."""
-    if not tensor.rank:
-        return f"$\\displaystyle {tensor.scalar().latex()}$"
-    rows = tensor_rows(tensor, latex=True)
-    if not rows:
-        return f"$\\displaystyle {_LATEX_NAMES.get(tensor.name, tensor.name)} = 0$"
-    lines = [f"{name} &= {value}" for name, value in rows]
+def tensor_latex(tensor: Tensor, longest: int | None = None, note: bool = False) -> str:
+    """An aligned environment, one line a component; without the dollars.
+
+    Args:
+        tensor: the tensor.
+        longest: values of more terms are only counted.
+        note: whether the conventions stand in the last line.
+    """
+    rows = (
+        tensor_rows(tensor, latex=True, longest=longest)
+        if tensor.rank
+        else [("", short_latex(tensor.scalar(), longest))]
+    )
+    lines = [f"{name} &= {value}" if name else value for name, value in rows]
+    if not lines:
+        lines = [f"{_LATEX_NAMES.get(tensor.name, tensor.name)} &= 0"]
+    if note and tensor.note:
+        lines.append(rf"&({_note_latex(tensor.note)})")
+    if len(lines) == 1:
+        return lines[0].replace("&", "")
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+
+def _note_latex(note: str) -> str:
+    """The conventions as a formula."""
+    if not note.startswith("R^a_bcd"):
+        return rf"\text{{{note}}}"
+    note = re.sub(r"Gamma\^(\w)_(\w+)", r"\\Gamma^{\1}{}_{\2}", note)
+    note = re.sub(r"R\^(\w)_(\w+)", r"R^{\1}{}_{\2}", note)
+    note = re.sub(r"R_(\w+)", r"R_{\1}", note)
+    return re.sub(r"\bd_(\w)", r"\\partial_{\1}", note).replace("...", r"\dots").replace(", ", r",\; ")
+
+
+def short_latex(value: Element, longest: int | None = None) -> str:
+    """An element in LaTeX, or its number of terms where a browser would not show it in reasonable time."""
+    if longest is not None and value.size() > longest:
+        return rf"\text{{[{value.size()} terms]}}"
+    return value.latex()
 
 
 def line_element_text(metric: Any) -> str:

@@ -330,7 +330,9 @@ class Tensor:
         return tensor_latex(self)
 
     def _repr_latex_(self) -> str:
-        return self.latex()
+        from kexue.maths.geometry.show import tensor_latex
+
+        return f"$\\displaystyle {tensor_latex(self, longest=1000, note=True)}$"
 
 
 def signature_of(order: Sequence[int]) -> int:

@@ -31,6 +31,8 @@ def entry(name: str) -> Entry:
     Raises:
         ConfigError: there is none of that name.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"The name of a metric was expected, received {name!r}.")
     plain = name.strip().lower().replace(" ", "_").replace("-", "_")
     if plain not in _ENTRIES:
         near = difflib.get_close_matches(plain, _ENTRIES, 3)

@@ -55,7 +55,7 @@ class Denominators:
         """The product as one polynomial."""
         out = self.ring.constant(content)
         for number, e in factors:
-            out = out * self._factor_power(number, e)
+            out = self.ring.times(out, self._factor_power(number, e))
         return out
 
     def _register(self, p: Poly) -> int:
@@ -156,7 +156,7 @@ class Denominators:
             for number, e in highest.items():
                 missing = e - own.get(number, 0)
                 if missing:
-                    num = num * self._factor_power(number, missing)
+                    num = self.ring.times(num, self._factor_power(number, missing))
             if element.content != content:
                 num = num * (content // element.content)
             total = num if total is None else total + num

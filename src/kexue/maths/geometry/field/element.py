@@ -128,7 +128,7 @@ class Element:
                         del merged[number]
         else:
             merged = {}
-        product = n1 * n2
+        product = ring.times(n1, n2)
         num = field.reduce(product)
         if num is not product and num != product:  # the relations may have made common factors
             return field.normal(num, content, tuple(sorted(merged.items())))
@@ -247,14 +247,19 @@ class Element:
     def latex(self) -> str:
         """The element in LaTeX."""
         from kexue.maths.geometry.field.export import to_latex
+        from kexue.maths.geometry.field.printing import LONG, long_latex
 
-        return to_latex(self)
+        return to_latex(self) if self.size() <= LONG else long_latex(self)
 
     def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+        from kexue.maths.geometry.show import short_latex
+
+        return f"$\\displaystyle {short_latex(self, 1000)}$"
 
     def __str__(self) -> str:
-        return str(self.to_sympy())
+        from kexue.maths.geometry.field.printing import LONG, long_text
+
+        return str(self.to_sympy()) if self.size() <= LONG else long_text(self)
 
     def __repr__(self) -> str:
         return str(self)

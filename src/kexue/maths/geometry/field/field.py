@@ -74,7 +74,7 @@ class Field(Denominators):
         if twice:
             raise ConfigError(f"Each name must stand once among coordinates, parameters, functions; twice: {twice}.")
         self.opaque = known_opaque() | {function.name: function for function in opaque}
-        self.backend = backend or default_backend()
+        self.backend = default_backend(backend)
         self.positives: list[Element] = []
         self._assumptions: list[tuple[str, Element]] = []
         self.canonical = True
@@ -361,12 +361,12 @@ class Field(Denominators):
         # d(N / prod f^e) = (dN prod f - N sum e df prod of the others) / prod f^(e + 1)
         num = slope.num
         for number, _, _ in moving_factors:
-            num = num * self.factor_polynomial(number)
+            num = self.ring.times(num, self.factor_polynomial(number))
         for number, e, turn in moving_factors:
-            term = element.num * turn.num * e
+            term = self.ring.times(element.num, turn.num) * e
             for other, _, _ in moving_factors:
                 if other != number:
-                    term = term * self.factor_polynomial(other)
+                    term = self.ring.times(term, self.factor_polynomial(other))
             num = num - term
         raised = dict(element.factors)
         for number, e, _ in moving_factors:
@@ -381,7 +381,7 @@ class Field(Denominators):
             slope = ring.diff(p, variable)
             if slope:
                 key = (rule.content, rule.factors)
-                term = slope * rule.num
+                term = self.ring.times(slope, rule.num)
                 groups[key] = groups[key] + term if key in groups else term
         return self.sum([self.normal(self.reduce(num), *key) for key, num in groups.items()])
 

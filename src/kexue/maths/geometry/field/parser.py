@@ -1,7 +1,8 @@
 """Reading formulas: a tokenizer and a precedence parser of our own; nothing is ever evaluated as code.
 
-``^`` and ``**`` are powers, ``2M``, ``2 M`` and ``)(`` are products, ``f'(r)`` and ``diff(f(t, r), t, r)`` derivatives
-of unknown functions, superscripts and Greek letters are understood. The result is a SymPy expression.
+``^`` and ``**`` are powers, ``2M``, ``2 M`` and ``)(`` are products, ``f'(r)``, ``diff(f(t, r), t, r)`` and
+``Derivative(f(t, r), (t, 2))`` derivatives of unknown functions, superscripts and Greek letters are understood. The
+result is a SymPy expression.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["FUNCTIONS", "parse", "plain_name", "spell"]
 
 _FUNCTION_NAMES = (
     "sqrt cbrt exp log ln sin cos tan cot sec csc sinh cosh tanh coth sech csch asin acos atan asinh acosh atanh "
-    "LambertW erf gamma besselj bessely besseli besselk abs diff"
+    "LambertW erf gamma besselj bessely besseli besselk abs diff Derivative"
 )
 FUNCTIONS = _FUNCTION_NAMES.split()
 _LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩϕϑϵ"
@@ -183,7 +184,7 @@ class _Parser:
             raise self._error(f"{text} needs its argument in brackets", position)
         if name in ("I", "pi") and name not in self.symbols:
             return {"I": sympy.I, "pi": sympy.pi}[name]
-        if name in FUNCTIONS and name not in self.symbols and name not in ("gamma", "diff"):
+        if name in FUNCTIONS and name not in self.symbols and name not in ("gamma", "diff", "Derivative"):
             raise self._error(f"{name} needs its argument in brackets", position)
         return sympy.Symbol(name)
 
@@ -194,7 +195,7 @@ class _Parser:
         arguments = [self._sum()]
         while self._peek(","):
             self._next()
-            arguments.append(self._sum())
+            arguments += self._order() if name in ("diff", "Derivative") else [self._sum()]
         self._expect(")")
         if name in self.symbols:
             raise self._error(f"{name} is a coordinate or parameter; write {name}*(...) for a product", position)
@@ -212,10 +213,21 @@ class _Parser:
         inner = sympy.Symbol("_xi")
         return sympy.Subs(sympy.Derivative(function(inner), (inner, primes)), inner, arguments[0])
 
+    def _order(self) -> list[Any]:
+        """An argument of diff: an expression, or "(x, 2)" as results are printed."""
+        import sympy
+
+        kinds = [(kind, text) for kind, text, _ in self.tokens[self.at : self.at + 5]]
+        shape = [kind if kind in ("name", "number") else text for kind, text in kinds]
+        if shape != ["(", "name", ",", "number", ")"] or not kinds[3][1].isdigit():
+            return [self._sum()]
+        self.at += 5
+        return [sympy.Symbol(kinds[1][1]), sympy.Integer(kinds[3][1])]
+
     def _known(self, name: str, arguments: list[Any], position: int) -> Any:
         import sympy
 
-        if name == "diff":
+        if name in ("diff", "Derivative"):
             variables: list[Any] = []
             for argument in arguments[1:]:
                 if argument.is_Integer and variables and 0 < argument < 20:

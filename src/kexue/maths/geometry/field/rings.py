@@ -9,17 +9,18 @@ everything in ``P``, and so that both give the same canonical forms.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from heapq import heapify, heappop, heappush
-from operator import add, sub
+from operator import sub
 from typing import Any, Protocol
 
 from kexue.errors import ConfigError
+from kexue.maths.geometry.field.packed import Packing
 
 __all__ = ["BACKENDS", "Poly", "Ring", "available_backends", "default_backend", "make_ring", "using_backend"]
 
 Poly = Any  # flint.fmpz_mpoly or sympy.polys.rings.PolyElement
 BACKENDS = ("flint", "sympy")
 _chosen: list[str | None] = [None]
+_LONG_PRODUCT = 400  # products of terms from which packing pays
 
 
 class Ring(Protocol):
@@ -39,6 +40,7 @@ class Ring(Protocol):
     def is_constant(self, p: Poly) -> bool: ...
     def length(self, p: Poly) -> int: ...
     def leading(self, p: Poly) -> int: ...
+    def times(self, p: Poly, q: Poly) -> Poly: ...
     def gcd(self, p: Poly, q: Poly) -> Poly: ...
     def quotient(self, p: Poly, q: Poly) -> Poly: ...
     def divide(self, p: Poly, q: Poly) -> Poly | None: ...
@@ -88,6 +90,9 @@ class FlintRing:
 
     def leading(self, p: Poly) -> int:
         return int(p.leading_coefficient())
+
+    def times(self, p: Poly, q: Poly) -> Poly:
+        return p * q
 
     def gcd(self, p: Poly, q: Poly) -> Poly:
         return p.gcd(q)
@@ -143,6 +148,7 @@ class SympyRing:
         self.zero = self._ring.zero
         self.one = self._ring.one
         self.gens = self._ring.gens[: len(self.names)]
+        self._packing = Packing(len(self._ring.gens))
 
     def constant(self, n: int) -> Poly:
         return self._ring.ground_new(self._domain(n))
@@ -183,8 +189,29 @@ class SympyRing:
                 coefficient = gcd(coefficient, c)
         return self._ring.from_dict({exponents: coefficient})
 
+    def times(self, p: Poly, q: Poly) -> Poly:
+        """The product; long ones on packed monomials."""
+        if len(p) * len(q) >= _LONG_PRODUCT:
+            left, right = self._packed(p), self._packed(q)
+            if left is not None and right is not None:
+                return self._unpacked(self._packing.times(left, right))
+        return p * q
+
+    def _packed(self, p: Poly) -> dict[int, int] | None:
+        keys = self._packing.pack(p)
+        return None if keys is None else dict(zip(keys, p.values(), strict=True))
+
+    def _unpacked(self, terms: dict[int, int]) -> Poly:
+        kept = {key: c for key, c in terms.items() if c}
+        out = self._ring.zero.copy()
+        dict.update(out, zip(self._packing.unpack(kept), kept.values(), strict=True))
+        return out
+
     def quotient(self, p: Poly, q: Poly) -> Poly:
-        return p.exquo(q)
+        found = self.divide(p, q)
+        if found is None:
+            raise ArithmeticError(f"{q} does not divide the polynomial")
+        return found
 
     def divide(self, p: Poly, q: Poly) -> Poly | None:
         """The exact quotient, or None as soon as one term shows that there is none."""
@@ -193,45 +220,29 @@ class SympyRing:
             if any(a < b for m in p for a, b in zip(m, monomial, strict=True) if b) or any(x % c for x in p.values()):
                 return None
             return self._ring.from_dict({tuple(map(sub, m, monomial)): x // c for m, x in p.items()})
-        terms = list(q.items())
-        top, least = max(q), min(q)
-        lead = q[top]
-        last = min(p)
-        if any(a < b for a, b in zip(last, least, strict=True)) or p[last] % q[least]:
-            return None
-        rest, out = dict(p), {}
-        heap = [tuple(-e for e in m) for m in rest]
-        heapify(heap)
-        while heap:
-            negative = heappop(heap)
-            monomial = tuple(-e for e in negative)
-            x = rest.pop(monomial, 0)
-            if not x:
-                continue
-            shift = tuple(map(sub, monomial, top))
-            if min(shift) < 0 or x % lead:
-                return None
-            x = x // lead
-            out[shift] = x
-            for m, c in terms:
-                if m is top or m == top:
-                    continue
-                place = tuple(map(add, m, shift))
-                known = rest.get(place)
-                if known is None:
-                    rest[place] = -x * c
-                    heappush(heap, tuple(-e for e in place))
-                else:
-                    rest[place] = known - x * c
-        return self._ring.from_dict(out)
+        left, right = self._packed(p), self._packed(q)
+        if left is None or right is None:
+            out, rest = p.div(q)
+            return None if rest else out
+        found = self._packing.divide(left, right)
+        return None if found is None else self._unpacked(found)
 
     def content(self, p: Poly) -> int:
         return int(p.content())
 
     def remainder(self, p: Poly, relation: Poly, variable: int, degree: int) -> Poly:
-        if not p or max(m[variable] for m in p) < degree:
+        parts: dict[int, dict[tuple[int, ...], int]] = {}
+        for m, c in p.items():
+            times, rest = divmod(m[variable], degree)
+            parts.setdefault(times, {})[(*m[:variable], rest, *m[variable + 1 :])] = c
+        highest = max(parts, default=0)
+        if not highest:
             return p
-        return p.rem(relation)
+        radicand = self._ring.from_dict({m: -c for m, c in relation.items() if not m[variable]})
+        out = self._ring.from_dict(parts[highest])
+        for times in range(highest - 1, -1, -1):
+            out = self.times(out, radicand) + self._ring.from_dict(parts.get(times, {}))
+        return out
 
     def degrees(self, p: Poly) -> tuple[int, ...]:
         return tuple(max(0, d) for d in p.degrees()) if p else (0,) * len(self.names)
@@ -299,13 +310,13 @@ def available_backends() -> tuple[str, ...]:
     return BACKENDS
 
 
-def default_backend() -> str:
-    """What new fields use: ``using_backend``, else ``KEXUE_POLYNOMIALS``, else python-flint where installed.
+def default_backend(asked: str | None = None) -> str:
+    """What new fields use: what is asked for, else ``using_backend``, ``KEXUE_POLYNOMIALS``, python-flint.
 
     Raises:
         ConfigError: the backend that was asked for does not exist or is not installed.
     """
-    wanted = _chosen[0] or os.environ.get("KEXUE_POLYNOMIALS")
+    wanted = asked or _chosen[0] or os.environ.get("KEXUE_POLYNOMIALS")
     available = available_backends()
     if not wanted:
         return available[0]
