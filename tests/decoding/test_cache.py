@@ -51,7 +51,7 @@ def whole(model, batch, row, tokens):
     one = {n: v[row : row + 1] for n, v in batch.items() if n != "target_segments"}
     n = int(one[f"{side}padding_mask"].sum())
     ids = np.concatenate([one[f"{side}token_ids"][0, :n], tokens]).astype("int32")
-    if "segment_ids" in one:
+    if "target_segments" in batch:
         segment = np.zeros(len(ids), "int32")
         segment[n:] = batch["target_segments"][row]
         one["segment_ids"] = segment[None]
