@@ -114,7 +114,9 @@ def generate(
     rows = read(job.engine, prompts, decoder_start)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
-    order = sorted(range(len(rows)), key=lambda n: (len(rows[n].source["token_ids"]) if rows[n].source else 0, len(rows[n].tokens)))  # type: ignore[index]  # noqa: E501
+    order = sorted(
+        range(len(rows)), key=lambda n: (len(rows[n].source["token_ids"]) if rows[n].source else 0, len(rows[n].tokens))
+    )  # type: ignore[index]
     results: list[list[Generated]] = [[] for _ in rows]
     interrupted = False
     for first in range(0, len(order), batch_size):
@@ -206,16 +208,16 @@ class _Job:
             )
         if constraint is not None and not isinstance(constraint, Constraint):
             raise ConfigError(f"constraint must be of kexue.decoding.constraints. Received: {constraint!r}")
+        if constraint is not None and not _listed(stop):
+            raise ConfigError("a constraint needs a stop token: without one a sequence that satisfies it cannot end.")
         size = self.engine.vocabulary_size
         self.max_tokens, self.min_tokens, self.penalty, self.constraint = max_tokens, min_tokens, penalty, constraint
-        self.stop = [stop] if isinstance(stop, int | np.integer) else [int(n) for n in stop]
+        self.stop = _listed(stop)
         self.forbidden = [int(n) for n in forbidden]
         for name, ids in (("stop", self.stop), ("forbidden", self.forbidden)):
             if any(not 0 <= n < size for n in ids):
                 raise ConfigError(f"{name} must hold token ids between 0 and {size - 1}. Received: {ids}")
-        self.plan = Plan(
-            self.search, size, penalty != 1.0, ngram, of_prompt, constraint, tuple(processors)
-        )
+        self.plan = Plan(self.search, size, penalty != 1.0, ngram, of_prompt, constraint, tuple(processors))
 
 
 class _Run:
@@ -313,6 +315,10 @@ class _Run:
         history = np.asarray(ops.convert_to_numpy(self.carry["history"]))[n, best]
         score = float(np.asarray(ops.convert_to_numpy(self.carry["score"]))[n, best])
         return [Generated([int(i) for i in history[start : start + t]], score, "interrupted")]
+
+
+def _listed(stop: Any) -> list[int]:
+    return [int(stop)] if isinstance(stop, int | np.integer) else [int(n) for n in stop]
 
 
 def _power(n: int) -> int:
