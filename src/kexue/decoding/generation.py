@@ -114,22 +114,18 @@ def generate(
     rows = read(job.engine, prompts, decoder_start)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
-    order = sorted(
-        range(len(rows)), key=lambda n: (len(rows[n].source["token_ids"]) if rows[n].source else 0, len(rows[n].tokens))
-    )  # type: ignore[index]
+    order = sorted(range(len(rows)), key=lambda n: rows[n].size)
     results: list[list[Generated]] = [[] for _ in rows]
     interrupted = False
     for first in range(0, len(order), batch_size):
         places = order[first : first + batch_size]
-        found: list[list[Generated]] | None = None
         run = _Run(job, [rows[n] for n in places], places, min(batch_size, _power(len(rows))))
         try:
             while run.advance(CHUNK):
                 pass
         except KeyboardInterrupt:
             interrupted = True
-        found = run.results(interrupted)
-        for n, sequences in zip(places, found, strict=True):
+        for n, sequences in zip(places, run.results(interrupted), strict=True):
             results[n] = sequences
         if interrupted:
             break

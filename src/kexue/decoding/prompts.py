@@ -41,6 +41,11 @@ class Row:
     source: dict[str, np.ndarray] | None = None
     more: dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """What rows are sorted by, so that few shapes occur."""
+        return (0 if self.source is None else len(self.source["token_ids"])), len(self.tokens)
+
 
 def read(engine: Engine, prompts: Any, decoder_start: Sequence[int] | None = None) -> list[Row]:
     """Rows of prompts.

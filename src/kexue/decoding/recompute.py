@@ -68,7 +68,7 @@ class Recomputed(Engine):
         segments = inputs.pop("target_segments", None)
         tokens = ops.cast(inputs.pop(f"{self.side}token_ids"), "int32")
         count = ops.sum(ops.cast(inputs.pop(f"{self.side}padding_mask"), "int32"), axis=1)
-        batch, prompt = tokens.shape
+        prompt = tokens.shape[1]
         width = prompt + room if self.limit is None else min(prompt + room, self.limit)
         if "segment_ids" in inputs and not self.side:
             inputs["segment_ids"] = _room(ops.cast(inputs["segment_ids"], "int32"), width)

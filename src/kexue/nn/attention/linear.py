@@ -332,7 +332,9 @@ class LinearAttention(keras.layers.Layer):
             ConfigError: the mask is neither causal nor a prefix.
         """
         if self.plan.kind not in ("causal", "prefix"):
-            raise ConfigError(f"decoding token by token needs mask=Causal() or Prefix(). The layer was built with {self.mask!r}.")
+            raise ConfigError(
+                f"decoding token by token needs mask=Causal() or Prefix(). The layer was built with {self.mask!r}."
+            )
         x = ops.convert_to_tensor(x)
         flat = len(x.shape) == 2
         x = ops.cast(x[:, None] if flat else x, self.compute_dtype)
