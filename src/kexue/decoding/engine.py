@@ -184,6 +184,13 @@ class Cached(Engine):
             for call in self.calls
         )
 
+        self.short: dict[str, Callable[..., Any]] = {}
+        if self.direct:
+            from kexue.decoding.lean_torch import shortcut
+
+            found = {call.address: shortcut(call.operation) for call in self.live}
+            self.short = {address: run for address, run in found.items() if run is not None}
+
     # ---------------------------------------------------------------- what the graph is
 
     def _needed(self, graph: Graph) -> list[Call]:
@@ -239,14 +246,19 @@ class Cached(Engine):
         for call in calls:
             if call.is_input:
                 continue
-            arguments, named = call.node.arguments.fill_in(values)
+            arguments, named = _arguments(call, values)
             out = answer(call, arguments, named)
+            if len(call.outputs) == 1 and not isinstance(out, tuple | list | dict):
+                values[id(call.outputs[0])] = out
+                continue
             for symbol, value in zip(call.outputs, tree.flatten(out), strict=False):
                 values[id(symbol)] = value
         return values
 
     def _call(self, call: Call, arguments: Any, named: Any) -> Any:
         layer = call.operation
+        if isinstance(layer, Dropout):
+            return arguments[0]
         return (layer.call if self.direct else layer)(*arguments, **named)
 
     def start(self, inputs: Mapping[str, Any], branches: int, room: int) -> tuple[Any, dict[str, Any], State]:
@@ -363,13 +375,16 @@ class Cached(Engine):
                     cache: Any = Fixed(**memory["cross"][call.address])
                     return self._call(call, arguments, named | {"cache": cache})
                 cache = Slots(**caches[call.address], at=at, used=end)
-                out = self._call(call, arguments, named | {"cache": cache})
+                run = self.short.get(call.address)
+                named = named | {"cache": cache}
+                out = self._call(call, arguments, named) if run is None else run(*arguments, **named)
                 caches[call.address] = {"keys": cache.keys, "values": cache.values}
                 return out
             if isinstance(layer, LinearAttention):
                 out, caches[call.address] = _recurrent(layer, arguments[0], caches[call.address], index, branches)
                 return out
-            return self._call(call, arguments, named)
+            run = self.short.get(call.address)
+            return self._call(call, arguments, named) if run is None else run(*arguments, **named)
 
         self._run(self.live, values, answer)
         return ops.cast(values[id(self.logits)], "float32"), state
@@ -385,6 +400,27 @@ class Cached(Engine):
             moved = {a: tuple(ops.take(t, rows, axis=0) for t in cache) for a, cache in recurrent.items()}
             state["caches"] = state["caches"] | moved
         return state
+
+
+def _arguments(call: Call, values: dict[int, Any]) -> tuple[Any, Any]:
+    """Arguments of a call; what Keras does by walking trees, for the plain ones that layers mostly have."""
+    source = call.node.arguments
+    simple = getattr(call.node, "_kexue_simple", None)
+    if simple is None:
+        leaves = [*source.args, *source.kwargs.values()]
+        simple = not any(isinstance(x, list | tuple | dict) and _has_tensor(x) for x in leaves)
+        call.node._kexue_simple = simple
+    if not simple:
+        return source.fill_in(values)
+
+    def filled(x: Any) -> Any:
+        return values.get(id(x)) if isinstance(x, keras.KerasTensor) else x
+
+    return [filled(x) for x in source.args], {name: filled(x) for name, x in source.kwargs.items()}
+
+
+def _has_tensor(x: Any) -> bool:
+    return any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(x))
 
 
 def _recurrent(layer: LinearAttention, x: Any, cache: Any, index: Any, branches: int) -> tuple[Any, Any]:

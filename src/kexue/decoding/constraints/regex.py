@@ -129,7 +129,7 @@ class _Parser:
         ch = self.peek()
         if ch and ch in "*+?":
             self.at += 1
-            return {"*": (0, None), "+": (1, None), "?": (0, 1)}[ch]  # type: ignore[return-value]
+            return {"*": (0, None), "+": (1, None), "?": (0, 1)}[ch]
         if ch != "{":
             return None, 0
         found = re.compile(r"\{(\d+)(,(\d*))?\}").match(self.pattern, self.at)
