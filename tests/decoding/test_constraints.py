@@ -12,6 +12,9 @@ from keras import ops
 from kexue.decoding.constraints import Automaton, Constraint, Contains, Regex, Source, SpanOfSource, Trie
 from kexue.errors import ConfigError
 
+many = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="each shape is a compilation; test_generation.py has them in a loop"
+)
 SIZE, STOP = 5, 0
 TEXTS = [None, "a", "b", "ab", "c1"]
 
@@ -69,6 +72,7 @@ CASES: dict[str, tuple[Callable[[], Constraint], Callable[[tuple[int, ...]], boo
 }  # fmt: skip
 
 
+@many
 @pytest.mark.parametrize("name", CASES)
 def test_definition(name: str) -> None:
     """Exactly the sequences that the definition names, save those that there is no room to end."""
@@ -77,6 +81,7 @@ def test_definition(name: str) -> None:
     assert accepted(make(), SOURCE, room) == {t for t in every(room) if holds(t)}
 
 
+@many
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -100,6 +105,7 @@ def test_regex(pattern: str) -> None:
     assert accepted(Regex(pattern, TEXTS), SOURCE, room) == expected
 
 
+@many
 @pytest.mark.parametrize("words", [[(1, 1, 2), (1, 2)], [(1, 2, 1, 2, 3)], [(1,), (2, 2)], [(1, 2, 1, 1)]])
 def test_contains_overlaps(words: list[tuple[int, ...]]) -> None:
     """Words that overlap or repeat themselves are found where they stand, and nothing without them ends."""
