@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from kexue.tasks import Seq2Seq
 from kexue.tasks._pairs import PairBatches, encode_pairs
 from kexue.text import Tokenizer
 
+EAGER = keras.backend.backend() == "torch"  # elsewhere each search and model is a compilation
 LETTERS = "abcdef"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS]
 SIZES = {
@@ -45,11 +47,16 @@ def test_learns_pairs(tmp_path: Path) -> None:
     texts = [pair["source"] for pair in pairs(10)]
     found = task.predict(texts)
     assert found == [pair["target"] for pair in pairs(10)]
+    task.save(tmp_path / "task")
+    loaded = Seq2Seq.load(tmp_path / "task")
+    for before, after in zip(task.model.weights, loaded.model.weights, strict=True):
+        np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(w.value) for w in (before, after)))
+    if not EAGER:
+        return
+    assert loaded.predict(texts) == found
     assert task.predict(texts[0]) == found[0]
     greedy = task.predict(texts[:3], Greedy())
     assert ["".join(task.stream(text)) for text in texts[:3]] == greedy
-    task.save(tmp_path / "task")
-    assert Seq2Seq.load(tmp_path / "task").predict(texts[:8]) == found[:8]
     spans = task.predict(texts[:8], constraint=SpanOfSource([2, 3]))
     assert all(a in text for a, text in zip(spans, texts, strict=False))
 
@@ -82,9 +89,10 @@ def test_limits() -> None:
     rows = encode_pairs(tokenizer(), [{"source": "a " * 50, "target": "b " * 50}], 8, 6, "train")
     assert rows[0].token_ids.tolist() == [2, *[4] * 6, 3, *[5] * 5, 3]
     task = fresh()
-    assert isinstance(task.predict("a " * 50), str)
-    assert isinstance(task.predict(""), str)
     assert task.predict([]) == []
+    if EAGER:
+        assert isinstance(task.predict("a " * 50), str)
+        assert isinstance(task.predict(""), str)
 
 
 def test_errors(tmp_path: Path) -> None:
