@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kexue.cli import advise_lr, convert, curvature, evaluate, inspect, predict, pretrain, train
+from kexue.cli import advise_lr, convert, curvature, evaluate, generate, inspect, predict, pretrain, train
 
 __all__ = ["app", "main"]
 
@@ -28,6 +28,7 @@ app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("advise-lr", epilog=advise_lr.EXAMPLE)(advise_lr.advise_lr)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("curvature", epilog=curvature.EXAMPLE)(curvature.curvature)
+app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
 app.command("pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain)
 app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 

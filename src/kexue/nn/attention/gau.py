@@ -53,6 +53,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         attention_mask: boolean, broadcastable to ``(batch, 1, length, length)``, True = may see.
         tables: what ``positions.tables`` returned.
         queries: ``(batch, length_q, size)``; u and q come from here instead (the second stream of XLNet).
+        cache: see `kexue.nn.attention.caching`; ``attention_mask`` and ``tables`` then speak of the keys that it gives.
 
     Returns:
         ``(batch, length_q, size)``; a query that sees no key attends to nothing and gets ``b_o``.
@@ -131,6 +132,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         attention_mask: Any = None,
         tables: Any = (),
         queries: Any = None,
+        cache: Any = None,
         training: bool | None = None,
     ) -> Any:
         u, v, z = self._maps(x)
@@ -140,21 +142,25 @@ class GatedAttentionUnit(keras.layers.Layer):
         q = self._affine(z, self.query_gain, self.query_offset)
         v = ops.expand_dims(v, 2)  # (B, L, 1, E)
         scale, row, bias = self.key_size**-0.5, None, None
-        lengths = ops.shape(q)[1], ops.shape(k)[1]
-        counts = None
-        if self.normalizer != "softmax":
-            counts = scales.visible_counts(attention_mask, self.causal, *lengths)  # (B, 1, Lq)
-        if self.normalizer == "softmax_plus":
-            row = ops.expand_dims(scales.row_factor(scales.get("softmax_plus"), counts), -1)
-        positions = self.positions
-        if positions is not None and positions.inside_attention:
+        positions = self.positions if self.positions is not None and self.positions.inside_attention else None
+        if positions is not None:
             scale = scales.constant("sqrt", self.key_size, positions.score_terms)
             q, k = positions.rotate(q, k, tables)
             v = positions.rotate_values(v, tables)
+        causal = self.causal and (cache is None or cache.keeps_causal)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        lengths = ops.shape(q)[1], ops.shape(k)[1]
+        counts = None
+        if self.normalizer != "softmax":
+            counts = scales.visible_counts(attention_mask, causal, *lengths)  # (B, 1, Lq)
+        if self.normalizer == "softmax_plus":
+            row = ops.expand_dims(scales.row_factor(scales.get("softmax_plus"), counts), -1)
+        if positions is not None:
             bias = positions.scores(q, k, tables, scale=scale if row is None else scale * row, layer=self)
         if row is not None:
             q = ops.cast(ops.cast(q, "float32") * ops.swapaxes(row, 1, 2), q.dtype)
-        arguments: dict[str, Any] = {"scale": scale, "mask": attention_mask, "bias": bias, "causal": self.causal}
+        arguments: dict[str, Any] = {"scale": scale, "mask": attention_mask, "bias": bias, "causal": causal}
         dropout = self.dropout if training else 0.0
         if self.normalizer == "squared_relu":
             out = self._squared_relu(q, k, v, counts, dropout=dropout, **arguments)

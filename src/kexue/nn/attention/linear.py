@@ -296,8 +296,29 @@ class LinearAttention(keras.layers.Layer):
         """The state before the first token, for `step`; its size does not depend on how many follow."""
         return linear_scan.initial_state(batch, self.heads, self.sizes[1], self.value_size)
 
+    def state_after(self, x: Any, padding_mask: Any = None, tables: Any = ()) -> linear_scan.State:
+        """The state after all tokens of ``x``, for `step`.
+
+        Args:
+            x: ``(batch, length, size)``.
+            padding_mask: as in ``call``, and ``tables``.
+            tables: likewise.
+        """
+        x = ops.cast(x, self.compute_dtype)
+        q, k, shift, v = self._features(x, padding_mask, tables, False)
+        _, turned = self._turned(q, k, tables)
+        k, v, shift, turned = _heads_first(k, v, shift, turned)
+        turned = k if turned is None else turned
+        top = ops.zeros(ops.shape(k)[:2], dtype="float32")
+        if shift is not None:
+            top = ops.max(shift, axis=-1)
+            weight = ops.exp(ops.minimum(shift - top[..., None], 0.0))[..., None]
+            k, turned = k * weight, turned * weight
+        values = ops.matmul(ops.swapaxes(turned, -1, -2), v)
+        return linear_scan.State(values, ops.sum(k, axis=2), top, ops.zeros(ops.shape(x)[:1], dtype="int32"))
+
     def step(self, x: Any, state: linear_scan.State, position: Any = 0) -> tuple[Any, linear_scan.State]:
-        """One token of recurrent decoding: the row of the causal ``call``, in O(1).
+        """One token of recurrent decoding: the row of the causal ``call``, in O(1). With ``Prefix``, a target token.
 
         Args:
             x: ``(batch, size)`` or ``(batch, 1, size)``.
@@ -308,10 +329,12 @@ class LinearAttention(keras.layers.Layer):
             The output, of the shape of ``x``, and the new state.
 
         Raises:
-            ConfigError: the mask is not causal.
+            ConfigError: the mask is neither causal nor a prefix.
         """
-        if self.plan.kind != "causal":
-            raise ConfigError(f"decoding token by token needs mask=Causal(). The layer was built with {self.mask!r}.")
+        if self.plan.kind not in ("causal", "prefix"):
+            raise ConfigError(
+                f"decoding token by token needs mask=Causal() or Prefix(). The layer was built with {self.mask!r}."
+            )
         x = ops.convert_to_tensor(x)
         flat = len(x.shape) == 2
         x = ops.cast(x[:, None] if flat else x, self.compute_dtype)

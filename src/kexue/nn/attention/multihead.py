@@ -7,7 +7,7 @@ from keras import ops
 
 from kexue.errors import ConfigError
 from kexue.nn import initializers, taps
-from kexue.nn.attention import scales
+from kexue.nn.attention import caching, scales
 from kexue.nn.attention.kernels import attend, explicit_attention, repeat_heads
 from kexue.nn.attention.projections import rows, split_heads
 from kexue.nn.norms import RMSNorm
@@ -51,6 +51,7 @@ class MultiHeadAttention(keras.layers.Layer):
             stream of XLNet).
         previous_scores: ``(batch, logit_heads, length_q, length_k)`` float32, with ``residual_scores``; None in the
             first layer.
+        cache: see `kexue.nn.attention.caching`; ``attention_mask`` and ``tables`` then speak of the keys that it gives.
 
     Returns:
         ``(batch, length_q, size)``; with ``residual_scores`` a pair of it and the float32 scores.
@@ -182,8 +183,11 @@ class MultiHeadAttention(keras.layers.Layer):
             kernel, bias = self.qkv_kernel, self.qkv_bias
         return split_heads(rows(x, kernel[:, first:last], None if bias is None else bias[first:last]), self.key_size)
 
-    def _queries_keys_values(self, x: Any, context: Any, queries: Any) -> tuple[Any, Any, Any]:
+    def _queries_keys_values(self, x: Any, context: Any, queries: Any, cache: Any) -> tuple[Any, Any, Any]:
         q_size, k_size, _ = self.sizes
+        if isinstance(cache, caching.Fixed):
+            q = split_heads(rows(x, self.query_kernel, self.query_bias), self.key_size)
+            return (q if self.query_norm is None else self.query_norm(q)), None, None
         if self.cross:
             if context is None:
                 raise ConfigError("attention built with cross=True needs a context.")
@@ -215,19 +219,23 @@ class MultiHeadAttention(keras.layers.Layer):
         context: Any = None,
         queries: Any = None,
         previous_scores: Any = None,
+        cache: Any = None,
         training: bool | None = None,
     ) -> Any:
         x = ops.cast(x, self.compute_dtype)
-        q, k, v = self._queries_keys_values(x, context, queries)
+        q, k, v = self._queries_keys_values(x, context, queries, cache)
         scale, row = self.scale_factor, None
-        if isinstance(self.scale, scales.LogN):
-            counts = scales.visible_counts(attention_mask, self.causal, ops.shape(q)[1], ops.shape(k)[1])
-            row = ops.expand_dims(scales.row_factor(self.scale, counts), -1)  # (B, H or 1, Lq, 1)
         positions = self._inside
-        bias = add_values = None
         if positions is not None:
             q, k = positions.rotate(q, k, tables)
             v = positions.rotate_values(v, tables)
+        causal = self.causal and (cache is None or cache.keeps_causal)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        if isinstance(self.scale, scales.LogN):
+            counts = scales.visible_counts(attention_mask, causal, ops.shape(q)[1], ops.shape(k)[1])
+            row = ops.expand_dims(scales.row_factor(self.scale, counts), -1)  # (B, H or 1, Lq, 1)
+        bias = add_values = None
         if positions is not None:
             if positions.acts_on_scores:
                 k, v = repeat_heads(k, self.query_heads), repeat_heads(v, self.heads)
@@ -244,7 +252,7 @@ class MultiHeadAttention(keras.layers.Layer):
             "scale": scale,
             "mask": attention_mask,
             "bias": bias,
-            "causal": self.causal,
+            "causal": causal,
             "dropout": self.dropout if training else 0.0,
             "seed": self.seed_generator,
         }

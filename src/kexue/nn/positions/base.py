@@ -50,6 +50,8 @@ class PositionEncoding(keras.layers.Layer):
     """Terms that make a score; scale ``"sqrt"`` is ``1 / sqrt(key_size * score_terms)``."""
     uses_segments = False
     """`tables` takes ``query_segments`` and ``key_segments`` as well."""
+    looks_around = False
+    """`embed` needs other tokens than its own: the encoding cannot work one token at a time."""
 
     @classmethod
     def from_sizes(cls, sizes: Sizes, **options: Any) -> "PositionEncoding":

@@ -34,6 +34,8 @@ class ConvolutionalPosition(PositionEncoding):
         initializer: of the kernel; see `kexue.nn.initializers.make`.
     """
 
+    looks_around = True
+
     def __init__(
         self, size: int = 3, causal: bool = False, initializer: float | dict[str, int] = 0.02, **kwargs: Any
     ) -> None:

@@ -1,0 +1,110 @@
+"""The loop of generation as two functions: read the prompts, and go on until a given step.
+
+Both are compiled whole on JAX and TensorFlow, once for each shape and `Plan`; the second may be called again and again
+with its own result, which is how a stream is read and how Ctrl-C finds what is finished.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from kexue.decoding.choosing import DEAD, HIDDEN, RUNNING, Plan, choose
+from kexue.decoding.engine import Engine
+from kexue.decoding.search import Beam
+
+__all__ = ["Loop", "make"]
+
+
+class Loop:
+    """``begin(inputs, data)`` gives ``(memory, carry)``, ``go(memory, carry, data, until)`` a new carry."""
+
+    def __init__(self, engine: Engine, plan: Plan, room: int) -> None:
+        self.engine, self.plan, self.room = engine, plan, room
+        compiled = _compiler()
+        self.begin = compiled(engine.model, self._begin)
+        self.go = compiled(engine.model, self._go)
+
+    def _begin(self, inputs: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Any]:
+        engine, branches = self.engine, self.plan.search.branches
+        logits, memory, state = engine.start(inputs, branches, self.room)
+        tokens = ops.cast(inputs[f"{engine.side}token_ids"], "int32")
+        batch, prompt = tokens.shape
+        start = ops.sum(ops.cast(inputs[f"{engine.side}padding_mask"], "int32"), axis=1)
+        text = ops.concatenate([tokens, ops.zeros((batch, self.room), dtype="int32")], axis=1)
+        history = ops.broadcast_to(text[:, None], (batch, branches, prompt + self.room))
+        idle = ops.broadcast_to(ops.where(data["idle"], DEAD, RUNNING)[:, None], (batch, branches))
+        carry: dict[str, Any] = {
+            "history": history,
+            "start": start,
+            "t": ops.zeros((), dtype="int32"),
+            "tokens": ops.zeros((batch, branches), dtype="int32"),
+            "length": ops.zeros((batch, branches), dtype="int32"),
+            "score": ops.zeros((batch, branches), dtype="float32"),
+            "reason": ops.cast(idle, "int32"),
+        }
+        search = self.plan.search
+        if isinstance(search, Beam):
+            first = ops.equal(ops.arange(branches, dtype="int32") % (search.width // search.groups), 0)
+            carry["score"] = ops.where(first[None], carry["score"], HIDDEN)
+            carry["parents"] = ops.zeros((batch, branches), dtype="int32")
+            if search.rule == "pool":
+                from kexue.decoding.beams import first_pool
+
+                carry["pool"] = first_pool(batch, branches, history)
+            else:
+                carry["wide"] = ops.full((batch,), branches, dtype="int32")
+                carry["ended"] = ops.zeros((batch, branches), dtype="bool")
+        if self.plan.constraint is not None:
+            carry["rule"] = keras.tree.map_structure(
+                lambda x: ops.broadcast_to(x[:, None], (batch, branches, *x.shape[1:])), data["rule"]
+            )
+        logits = ops.broadcast_to(logits[:, None], (batch, branches, logits.shape[-1]))
+        carry = choose(self.plan, carry, data, logits)
+        carry["state"] = state
+        return memory, carry
+
+    def _go(self, memory: dict[str, Any], carry: dict[str, Any], data: dict[str, Any], until: Any) -> dict[str, Any]:
+        def runs(carry: dict[str, Any]) -> Any:
+            return ops.logical_and(carry["t"] < until, ops.any(ops.equal(carry["reason"], RUNNING)))
+
+        def step(carry: dict[str, Any]) -> dict[str, Any]:
+            state = carry["state"]
+            if "parents" in carry:
+                state = self.engine.reorder(state, carry["parents"])
+            logits, state = self.engine.step(memory, state, carry["tokens"])
+            carry = choose(self.plan, {n: v for n, v in carry.items() if n != "state"}, data, logits)
+            return carry | {"state": state}
+
+        if keras.backend.backend() == "torch":
+            while bool(runs(carry)):
+                carry = step(carry)
+            return carry
+        return ops.while_loop(runs, lambda carry: (step(carry),), (carry,))[0]
+
+
+def make(engine: Engine, plan: Plan, room: int) -> Loop:
+    """The loop of an engine, made once for each plan and room."""
+    loops = engine.__dict__.setdefault("_loops", {})
+    key = (plan.key, room)
+    if key not in loops:
+        loops[key] = Loop(engine, plan, room)
+    return loops[key]
+
+
+def compilations(engine: Engine) -> int:
+    """How many programs were compiled for an engine's loops; 0 on PyTorch."""
+    loops = engine.__dict__.get("_loops", {}).values()
+    return sum(function.count() for loop in loops for function in (loop.begin, loop.go))
+
+
+def _compiler() -> Callable[[Any, Callable[..., Any]], Any]:
+    backend = keras.backend.backend()
+    if backend == "jax":
+        from kexue.decoding.compile_jax import Compiled
+    elif backend == "tensorflow":
+        from kexue.decoding.compile_tensorflow import Compiled  # type: ignore[assignment]
+    else:
+        from kexue.decoding.compile_torch import Compiled  # type: ignore[assignment]
+    return Compiled

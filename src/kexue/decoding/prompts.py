@@ -1,0 +1,170 @@
+"""Prompts as rows, and rows as batches of few shapes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kexue.decoding.engine import Engine
+from kexue.errors import ConfigError, DataError
+from kexue.models.surgery.graph import Graph
+from kexue.nn.embeddings import SegmentEmbedding
+from kexue.nn.positions.base import PositionEncoding
+
+__all__ = ["Row", "batch", "bucket", "read"]
+
+SMALLEST = 16
+
+
+def bucket(n: int, limit: int | None = None) -> int:
+    """The least of 16, 32, 64 ... that is at least ``n``; ``limit`` at most."""
+    size = max(SMALLEST, 1 << (n - 1).bit_length())
+    return size if limit is None else max(n, min(size, limit))
+
+
+@dataclass
+class Row:
+    """One prompt without padding.
+
+    Attributes:
+        tokens: what the generated ones follow; of the decoder where the model has one.
+        segments: of these, or None.
+        target_segment: of generated tokens, or None.
+        source: tokens of the encoder, or None.
+        more: inputs of one row that have no length, such as ``condition``.
+    """
+
+    tokens: np.ndarray
+    segments: np.ndarray | None = None
+    target_segment: int | None = None
+    source: dict[str, np.ndarray] | None = None
+    more: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """What rows are sorted by, so that few shapes occur."""
+        return (0 if self.source is None else len(self.source["token_ids"])), len(self.tokens)
+
+
+def read(engine: Engine, prompts: Any, decoder_start: Sequence[int] | None = None) -> list[Row]:
+    """Rows of prompts.
+
+    Args:
+        engine: of the model.
+        prompts: lists of token ids, or the batch of a model: ``token_ids`` (batch, length) with ``padding_mask`` and
+            whatever else the model takes.
+        decoder_start: with a decoder, the tokens that it begins with; the padding token's id when None, as in T5.
+
+    Raises:
+        DataError: an empty prompt, ids outside the vocabulary, a prompt that leaves no room.
+        ConfigError: inputs that generation cannot use.
+    """
+    data = prompts if isinstance(prompts, Mapping) else _padded(prompts)
+    known = Graph(engine.model).inputs
+    for name in data:
+        if name not in known:
+            raise ConfigError(f"unknown input {name!r}. The model takes: {', '.join(known)}.")
+        if name.endswith(("document_ids", "position_ids")) or name in ("order", "target_positions"):
+            raise ConfigError(f"generation counts positions itself and takes one document a row. Received: {name}")
+    ids = np.asarray(data["token_ids"])
+    real = np.asarray(data.get("padding_mask", np.ones(ids.shape))).astype(bool)
+    lengths = {"token_ids", "padding_mask", "segment_ids", "decoder_token_ids", "decoder_padding_mask"}
+    two = bool(engine.side)
+    config = getattr(engine.model, "config", None)
+    if two:
+        start = [getattr(config, "pad_id", 0)] if decoder_start is None else list(decoder_start)
+        theirs = np.asarray(data.get("decoder_token_ids", np.tile(start, (len(ids), 1))))
+        theirs_real = np.asarray(data.get("decoder_padding_mask", np.ones(theirs.shape))).astype(bool)
+    segment = _segment(engine) if not two and "segment_ids" in known else None
+    rows = []
+    for n in range(len(ids)):
+        row = Row(ids[n, real[n]].astype("int32"))
+        if not len(row.tokens):
+            raise DataError(f"prompt {n} is empty: a model needs at least one token to go on from, such as [CLS].")
+        if two:
+            row.source = {"token_ids": row.tokens}
+            if "segment_ids" in data:
+                row.source["segment_ids"] = np.asarray(data["segment_ids"])[n, real[n]].astype("int32")
+            row.tokens = theirs[n, theirs_real[n]].astype("int32")
+        elif segment is not None:
+            row.segments = np.zeros(len(row.tokens), "int32")
+            if "segment_ids" in data:
+                row.segments = np.asarray(data["segment_ids"])[n, real[n]].astype("int32")
+            row.target_segment = segment if segment >= 0 else int(row.segments[-1])
+        elif "segment_ids" in data:
+            raise ConfigError("the model has no segments. Received: segment_ids")
+        row.more = {name: np.asarray(value)[n] for name, value in data.items() if name not in lengths}
+        for tokens in (row.tokens, *([] if row.source is None else [row.source["token_ids"]])):
+            if tokens.min() < 0 or tokens.max() >= engine.vocabulary_size:
+                raise DataError(
+                    f"token ids must lie between 0 and {engine.vocabulary_size - 1}. Received: {tokens.min()} to "
+                    f"{tokens.max()} in prompt {n}. Do tokenizer and model belong together?"
+                )
+        if engine.limit is not None and len(row.tokens) >= engine.limit:
+            raise DataError(
+                f"prompt {n} has {len(row.tokens)} tokens, and the model's positions end at {engine.limit}: shorten it "
+                "to leave room for the text to generate."
+            )
+        rows.append(row)
+    return rows
+
+
+def _padded(prompts: Any) -> dict[str, np.ndarray]:
+    rows = list(prompts)
+    if any(isinstance(row, str) or not hasattr(row, "__len__") for row in rows):
+        raise DataError("prompts must be lists of token ids, one list a prompt; encode texts with the tokenizer first.")
+    width = max((len(row) for row in rows), default=0)
+    ids = np.zeros((len(rows), width), "int32")
+    real = np.zeros((len(rows), width), bool)
+    for n, row in enumerate(rows):
+        ids[n, : len(row)] = row
+        real[n, : len(row)] = True
+    return {"token_ids": ids, "padding_mask": real}
+
+
+def _segment(engine: Engine) -> int | None:
+    """Segment of generated tokens: 1 where the mask tells source and target by it, -1 as the last one of the prompt,
+    None where the model has no segments."""
+    graph = Graph(engine.model)
+    operations = [call.operation for call in graph.calls]
+    counts = [o.segments for o in operations if isinstance(o, SegmentEmbedding)]
+    blocks = any("block" in getattr(getattr(o, "mask", None), "needs", ()) for o in operations)
+    related = any(
+        isinstance(p, PositionEncoding) and p.uses_segments for p in (getattr(o, "positions", None) for o in operations)
+    )
+    if blocks:
+        if counts and min(counts) < 2:
+            raise ConfigError("the mask tells source and target by segments, and the model has only one segment.")
+        return 1
+    return -1 if counts or related else None
+
+
+def batch(engine: Engine, rows: Sequence[Row], size: int) -> dict[str, np.ndarray]:
+    """Inputs of `Engine.start` for ``rows``, filled up to ``size`` rows with copies of the last one."""
+    rows = [*rows, *[rows[-1]] * (size - len(rows))]
+    out = {}
+    width = bucket(max(len(row.tokens) for row in rows), engine.limit)
+    out[f"{engine.side}token_ids"], out[f"{engine.side}padding_mask"] = _pad([row.tokens for row in rows], width)
+    if rows[0].segments is not None:
+        out["segment_ids"] = _pad([row.segments for row in rows], width)[0]
+    if rows[0].target_segment is not None:
+        out["target_segments"] = np.array([row.target_segment for row in rows], "int32")
+    if rows[0].source is not None:
+        sources = [row.source or {} for row in rows]
+        limit = getattr(engine.model, "max_tokens", None)
+        wide = bucket(max(len(source["token_ids"]) for source in sources), limit)
+        out["token_ids"], out["padding_mask"] = _pad([source["token_ids"] for source in sources], wide)
+        if "segment_ids" in sources[0]:
+            out["segment_ids"] = _pad([source["segment_ids"] for source in sources], wide)[0]
+    for name in rows[0].more:
+        out[name] = np.stack([row.more[name] for row in rows])
+    return out
+
+
+def _pad(rows: Sequence[Any], width: int) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.zeros((len(rows), width), "int32")
+    real = np.zeros((len(rows), width), bool)
+    for n, row in enumerate(rows):
+        ids[n, : len(row)], real[n, : len(row)] = row, True
+    return ids, real

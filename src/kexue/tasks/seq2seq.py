@@ -1,0 +1,336 @@
+"""`Seq2Seq`: from text to text with the weights of an encoder (UniLM)."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kexue.decoding import Beam, Generation, generate, stream
+from kexue.decoding.search import Search
+from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
+from kexue.files import atomic_folder
+from kexue.models import Transformer, TransformerConfig
+from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources, stop_token
+from kexue.tasks.pretraining.network import PretrainingModel
+from kexue.text import Tokenizer, simplify_vocabulary
+from kexue.training.best import BestWeights
+from kexue.training.optimizers import AdamW
+from kexue.training.resume import Resume
+from kexue.training.running import run
+from kexue.training.schedules import WarmupLinear
+from kexue.training.seeding import seeded_training, seeded_weights
+from kexue.training.steady import SteadyRandom
+
+__all__ = ["Seq2Seq"]
+
+
+class Seq2Seq:
+    """Writes a text from a text: titles, translations, couplets, answers.
+
+    Source and target are one sequence, ``[CLS] source [SEP] target [SEP]``. The mask shows the source to all tokens and
+    the target to itself causally, so that an encoder's weights and its MLM head do both.
+
+    Make one with `from_pretrained` or `load`.
+
+    Args:
+        model: a `Transformer` with ``mask="prefix"`` and ``head="lm"``.
+        tokenizer: its tokenizer.
+        max_source: most tokens of a source, special ones included; the end of longer ones is left out.
+        max_target: most tokens of a target, its end token included.
+
+    Example:
+        >>> titles = Seq2Seq.from_pretrained("chinese_L-12_H-768_A-12", keep_tokens="simplified")  # doctest: +SKIP
+        >>> titles.fit([{"source": "abstract", "target": "title"}], epochs=5)                      # doctest: +SKIP
+        >>> titles.predict("another abstract")                                                     # doctest: +SKIP
+
+    Source: kexue.fm 6933; UniLM, arXiv 1905.03197.
+    """
+
+    best_epoch: int | None = None
+    """Epoch, from 0, whose weights the latest `fit` with validation kept."""
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, *, max_source: int = 256, max_target: int = 64
+    ) -> None:
+        if "block" not in model.mask.needs or "lm" not in model.heads:
+            raise ConfigError(
+                f"Seq2Seq needs a model with mask='prefix' and head='lm'. Received: mask={model.mask!r}, "
+                f"heads={model.heads}"
+            )
+        if tokenizer.vocabulary_size > model.config.vocabulary_size:
+            raise ConfigError(
+                f"the tokenizer has {tokenizer.vocabulary_size} tokens, the model's table only "
+                f"{model.config.vocabulary_size} rows. Use the tokenizer of the checkpoint."
+            )
+        if max_target < 2 or max_source <= tokenizer.special_count():
+            raise ConfigError(
+                "max_source must leave room beside the special tokens and max_target be at least 2. Received: "
+                f"max_source={max_source}, max_target={max_target}"
+            )
+        if model.max_tokens is not None and max_source + max_target > model.max_tokens:
+            raise ConfigError(
+                f"the model's positions end at {model.max_tokens}. Received: max_source={max_source} and "
+                f"max_target={max_target}, together {max_source + max_target}"
+            )
+        if model.config.condition_size is not None:
+            raise ConfigError("Seq2Seq takes no condition; build the model without condition_size.")
+        self.model, self.tokenizer = model, tokenizer
+        self.max_source, self.max_target = max_source, max_target
+        self.stop = stop_token(tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_config: str | os.PathLike[str] | TransformerConfig | Mapping[str, Any],
+        *,
+        tokenizer: Tokenizer | None = None,
+        max_source: int = 256,
+        max_target: int = 64,
+        keep_tokens: Sequence[int] | str | None = None,
+        dtype: Any = None,
+        seed: int | None = None,
+        **model_changes: Any,
+    ) -> "Seq2Seq":
+        """A model from the weights of an encoder with an MLM head.
+
+        Args:
+            path_or_config: a checkpoint of any known format with its tokenizer; or a `TransformerConfig` or a dict of
+                its fields for random weights, which needs ``tokenizer`` (and may leave ``vocabulary_size`` out).
+            tokenizer: instead of the checkpoint's own.
+            max_source: see `Seq2Seq`.
+            max_target: see `Seq2Seq`.
+            keep_tokens: ``"simplified"`` leaves out tokens that cannot occur, which makes the softmax smaller; or the
+                ids to keep, for a ``tokenizer`` that already has the new vocabulary.
+            dtype: Keras dtype policy, such as ``"mixed_bfloat16"``.
+            seed: of all initial weights that no checkpoint gives.
+            **model_changes: fields of `TransformerConfig` to change, or arguments of `Transformer.from_pretrained`.
+
+        Raises:
+            ConfigError, CheckpointError, DataError: arguments or files that cannot work.
+        """
+        given: dict[str, Any] | None = None
+        if isinstance(path_or_config, TransformerConfig):
+            given = path_or_config.to_dict()
+        elif isinstance(path_or_config, Mapping):
+            given = dict(path_or_config)
+        path: Any = path_or_config
+        if tokenizer is None:
+            if given is not None:
+                raise ConfigError("a configuration alone has no tokenizer: pass tokenizer=.")
+            tokenizer = Tokenizer.from_pretrained(path)
+        keep: Any = keep_tokens
+        if isinstance(keep_tokens, str):
+            if keep_tokens != "simplified":
+                raise ConfigError(f"keep_tokens must be 'simplified' or ids. Received: keep_tokens={keep_tokens!r}")
+            simplified = simplify_vocabulary(tokenizer)
+            keep, tokenizer = simplified.keep_tokens.tolist(), tokenizer.with_vocabulary(simplified.vocabulary)
+        with seeded_weights(seed):
+            if given is None:
+                model = Transformer.from_pretrained(
+                    path, mask="prefix", head="lm", keep_tokens=keep, dtype=dtype, **model_changes
+                )
+            else:
+                given = {"vocabulary_size": tokenizer.vocabulary_size} | given | model_changes
+                model = Transformer(TransformerConfig.from_dict(given), mask="prefix", head="lm", dtype=dtype)
+        return cls(model, tokenizer, max_source=max_source, max_target=max_target)
+
+    def fit(
+        self,
+        train: Iterable[Mapping[str, Any]],
+        valid: Iterable[Mapping[str, Any]] | None = None,
+        *,
+        epochs: int = 10,
+        batch_size: int = 16,
+        learning_rate: float = 2e-5,
+        weight_decay: float = 0.01,
+        warmup: int | float = 0.1,
+        clip: float | None = 1.0,
+        seed: int = 0,
+        steps_per_epoch: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        save_every: int | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: int | str = "auto",
+        jit_compile: bool | str = "auto",
+    ) -> keras.callbacks.History:
+        """Train on pairs: mean cross-entropy of the target's tokens, its end token among them.
+
+        AdamW (no decay of biases and gains) with a linear rise and fall of the rate. With ``valid`` the weights of the
+        epoch of least ``val_loss`` stay.
+
+        Args:
+            train: examples ``{"source": str, "target": str}``.
+            valid: examples to choose the best epoch by.
+            epochs: how often to go over the data.
+            batch_size: pairs in a batch.
+            learning_rate: the highest.
+            weight_decay: of matrices.
+            warmup: share of the steps, or a number of them.
+            clip: greatest norm of all gradients together; None: any.
+            seed: of the order of the data and of dropout. The same call on equal weights gives equal results.
+            steps_per_epoch: default once over the data.
+            resume: folder for the state of the training. A call that was killed goes on where it was when it is made
+                again; one that was done returns its result at once.
+            save_every: also save the state every so many steps.
+            callbacks: of Keras.
+            verbose: as in Keras.
+            jit_compile: as in Keras ``compile``.
+
+        Returns:
+            The History of Keras; ``loss`` and ``accuracy`` are those of target tokens.
+
+        Raises:
+            DataError: no or broken examples; the message names the example.
+            ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
+        """
+        for name, number in (("epochs", epochs), ("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch or 1)):
+            if not isinstance(number, int) or number < 1:
+                raise ConfigError(f"{name} must be a positive integer. Received: {name}={number!r}")
+        rows = self._rows(train, "train")
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "pad_id": self.tokenizer.pad_id,
+            "names": self.model.input,
+            "limit": self.model.max_tokens,
+        }
+        batches = PairBatches(rows, seed=seed, steps=steps_per_epoch, **options)
+        held = None if valid is None else PairBatches(self._rows(valid, "valid"), seed=None, **options)
+        network = PretrainingModel(self.model, ("lm",))
+        network.facts = tuple(name for name in network.facts if name != "document_ids")  # one pair a row
+        network.compile(
+            optimizer=AdamW(
+                WarmupLinear(learning_rate, max(1, batches.steps * epochs), warmup),
+                weight_decay=weight_decay,
+                global_clipnorm=clip,
+            ),
+            jit_compile=jit_compile,
+        )
+        best = None if held is None else BestWeights("val_loss", mode="min")
+        own = [callback for callback in (SteadyRandom(), best) if callback is not None]
+        every = [*own, *callbacks]
+        state = None
+        if resume is not None:
+            state = Resume(
+                resume,
+                job={
+                    "task": "seq2seq",
+                    "model": self.model.config.to_dict(),
+                    "train": digest(rows),
+                    "valid": None if held is None else digest(held.rows),
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "learning_rate": learning_rate,
+                    "weight_decay": weight_decay,
+                    "warmup": warmup,
+                    "clip": clip,
+                    "seed": seed,
+                    "steps_per_epoch": batches.steps,
+                },
+                save_every=save_every,
+                callbacks=every,
+            )
+        with seeded_training(network, seed):
+            history = run(
+                network, batches, epochs=epochs, callbacks=every, state=state, verbose=verbose, validation=held
+            )
+        if keras.backend.backend() == "jax":
+            network.jax_state_sync()
+        self.best_epoch = None
+        if best is not None:
+            best.restore(network)
+            self.best_epoch = best.epoch
+        return history
+
+    def _rows(self, data: Iterable[Mapping[str, Any]], what: str) -> list[Any]:
+        rows = encode_pairs(self.tokenizer, data, self.max_source, self.max_target, what)
+        if not rows:
+            raise DataError(f"{what} holds no examples.")
+        return rows
+
+    def generate(self, texts: Iterable[str], search: Search | None = None, **options: Any) -> Generation:
+        """Sequences of tokens for texts, with scores and reasons.
+
+        Args:
+            texts: sources.
+            search: of `kexue.decoding`; ``Beam(4)`` by default.
+            **options: of `kexue.decoding.generate`; ``max_tokens`` is ``max_target`` by default.
+
+        Raises:
+            DataError: something that is not a text.
+            ConfigError: arguments that cannot work.
+        """
+        sources = encode_sources(self.tokenizer, list(texts), self.max_source)
+        options = {"max_tokens": self.max_target, "stop": self.stop} | options
+        if not sources:
+            return Generation([])
+        return generate(self.model, sources, Beam(4) if search is None else search, **options)
+
+    def predict(self, texts: str | Iterable[str], search: Search | None = None, **options: Any) -> Any:
+        """The best target of each text, or of one; arguments as in `generate`."""
+        if isinstance(texts, str):
+            return self.predict([texts], search, **options)[0]
+        return [self.tokenizer.decode(tokens) for tokens in self.generate(texts, search, **options).best]
+
+    def stream(self, text: str, search: Search | None = None, **options: Any) -> Iterator[str]:
+        """The target of a text as it is written, piece by piece; arguments as in `kexue.decoding.stream`."""
+        source = encode_sources(self.tokenizer, [text], self.max_source)[0]
+        options = {"max_tokens": self.max_target, "stop": self.stop} | options
+        return _pieces(self.tokenizer.decode, stream(self.model, source, search, **options))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write one folder with ``task.json``, the model and its tokenizer; whole or not at all."""
+        task = {"format": "kexue-task", "version": 1, "task": "seq2seq"}
+        task |= {"max_source": self.max_source, "max_target": self.max_target}
+        with atomic_folder(folder, last="task.json") as temporary:
+            self.model.save_pretrained(temporary, tokenizer=self.tokenizer)
+            (temporary / "task.json").write_text(json.dumps(task, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], dtype: Any = None) -> "Seq2Seq":
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or does not fit; the message names it.
+        """
+        path = Path(folder) / "task.json"
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist: expected a folder that Seq2Seq.save wrote.")
+        try:
+            task = json.loads(path.read_text(encoding="utf-8"))
+            sizes = {name: int(task[name]) for name in ("max_source", "max_target")}
+            known = (task["format"], task["version"], task["task"]) == ("kexue-task", 1, "seq2seq")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is not the description of a Seq2Seq: {error!r}") from None
+        if not known:
+            raise CheckpointError(f"{path}: expected a kexue-task of version 1 and kind seq2seq. Received: {task}")
+        tokenizer = Tokenizer.from_pretrained(folder)
+        model = Transformer.from_pretrained(folder, mask="prefix", head="lm", dtype=dtype)
+        try:
+            return cls(model, tokenizer, **sizes)
+        except KexueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+
+    def __repr__(self) -> str:
+        config = self.model.config
+        return (
+            f"Seq2Seq({config.family} {config.num_layers}x{config.hidden_size}, max_source={self.max_source}, "
+            f"max_target={self.max_target}, {self.model.count_params():,} parameters)"
+        )
+
+
+def _pieces(decode: Callable[[list[int]], str], tokens: Iterator[int]) -> Iterator[str]:
+    """New characters of the text so far; what may still change (the last character of a broken one) waits."""
+    ids: list[int] = []
+    shown = ""
+    for token in tokens:
+        ids.append(token)
+        text = decode(ids)
+        if text.startswith(shown) and not text.endswith("\ufffd"):
+            yield text[len(shown) :]
+            shown = text
+    rest = decode(ids)
+    if rest.startswith(shown) and len(rest) > len(shown):
+        yield rest[len(shown) :]

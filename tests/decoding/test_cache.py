@@ -1,0 +1,104 @@
+"""Running one token at a time gives what running everything at once gives."""
+
+import numpy as np
+import pytest
+from keras import ops
+from tests.models import tiny
+
+from kexue.decoding.engine import make
+from kexue.decoding.loop import _compiler
+from kexue.errors import ConfigError
+
+BRANCHES, ROOM = 2, 3
+EAGER = tiny.BACKEND == "torch"
+SOME = ("t5", "xlnet", "linear_elu")
+"""For the backends that compile each model: all others differ in what `kexue.nn` already tests on them."""
+REFUSED = {
+    "reverse", "permuted", "bidirectional", "window", "same_document", "prefix_or_window", "conv", "convolution",
+    "two_stream", "two_stream_rotary", "two_stream_gau", "linear_exp", "linear_cosine", "condition_each",
+}  # fmt: skip
+
+
+def causal(name: str) -> object:
+    """The model of the suite, under a mask that can generate."""
+    config = tiny.config(name)
+    keeps = config.decoder_layers or config.mask not in ("bidirectional", {"name": "bidirectional", "config": {}})
+    return tiny.build(name, head="lm", mask=None if keeps or name in REFUSED else "causal")
+
+
+def prompts(model, lengths=(4, 1, 3)):
+    rng = np.random.default_rng(1)
+    rows, width = len(lengths), max(lengths)
+    real = np.arange(width) < np.array(lengths)[:, None]
+    ids = rng.integers(3, 31, (rows, width)).astype("int32")
+    batch = {}
+    if model.config.decoder_layers:
+        batch = tiny.batch(model, rows, 7)
+        batch = {n: v for n, v in batch.items() if not n.startswith("decoder_")}
+        batch |= {"decoder_token_ids": ids, "decoder_padding_mask": real}
+    else:
+        batch = {"token_ids": ids, "padding_mask": real}
+        if model.config.num_segments or model.config.position_options.get("segments"):
+            batch["segment_ids"] = np.zeros((rows, width), "int32")
+            batch["target_segments"] = np.full(rows, int(model.config.num_segments != 1), "int32")
+        if model.config.condition_size:
+            batch["condition"] = rng.normal(size=(rows, model.config.condition_size)).astype("float32")
+    return batch
+
+
+def whole(model, batch, row, tokens):
+    """Logits after the last of ``tokens``, which follow the prompt of ``row``, without a cache."""
+    side = "decoder_" if model.config.decoder_layers else ""
+    one = {n: v[row : row + 1] for n, v in batch.items() if n != "target_segments"}
+    n = int(one[f"{side}padding_mask"].sum())
+    ids = np.concatenate([one[f"{side}token_ids"][0, :n], tokens]).astype("int32")
+    if "target_segments" in batch:
+        segment = np.zeros(len(ids), "int32")
+        segment[n:] = batch["target_segments"][row]
+        one["segment_ids"] = segment[None]
+    one |= {f"{side}token_ids": ids[None], f"{side}padding_mask": np.ones((1, len(ids)), bool)}
+    return tiny.run(model, one)["logits"][0, -1]
+
+
+def check(model, engine, batch, branches=BRANCHES, tolerance=2e-5):
+    side = engine.side
+    rng = np.random.default_rng(2)
+    compiled = _compiler()
+    start = compiled(model, lambda inputs: engine.start(inputs, branches, ROOM))
+    go = compiled(model, engine.step)
+    tensors = {n: ops.convert_to_tensor(v) for n, v in batch.items()}
+    rows = len(batch[f"{side}token_ids"])
+    logits, memory, state = start(tensors)
+    logits = tiny.numpy(logits)
+    for row in range(rows if EAGER else 1):
+        np.testing.assert_allclose(logits[row], whole(model, batch, row, []), atol=tolerance)
+    texts = [[[] for _ in range(branches)] for _ in range(rows)]
+    for step in range(ROOM):
+        if branches > 1 and step:
+            parents = rng.integers(0, branches, (rows, branches)).astype("int32")
+            state = engine.reorder(state, ops.convert_to_tensor(parents))
+            texts = [[list(texts[r][p]) for p in parents[r]] for r in range(rows)]
+        tokens = rng.integers(3, 31, (rows, branches)).astype("int32")
+        logits, state = go(memory, state, ops.convert_to_tensor(tokens))
+        logits = tiny.numpy(logits)
+        for row in range(rows):
+            for b in range(branches):
+                texts[row][b].append(tokens[row, b])
+    for row in range(rows):
+        for b in range(branches):
+            expected = whole(model, batch, row, texts[row][b])
+            np.testing.assert_allclose(logits[row, b], expected, atol=tolerance, err_msg=f"row {row} branch {b}")
+
+
+@pytest.mark.parametrize("name", [n for n in (tiny.SUITE if EAGER else SOME) if n not in REFUSED])
+def test_cached_equals_uncached(name: str) -> None:
+    """Ragged prompts, branches that are reordered, the last step against a run of each sequence by itself."""
+    model = causal(name)
+    check(model, make(model), prompts(model))
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED) if EAGER else ["bidirectional"])
+def test_refused(name: str) -> None:
+    """What cannot run one token at a time says so."""
+    with pytest.raises(ConfigError, match=r"cached=False|one stream"):
+        make(causal(name))
