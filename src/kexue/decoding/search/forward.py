@@ -11,7 +11,7 @@ from keras import ops
 from kexue.errors import ConfigError
 from kexue.text.batching import bucket_length
 
-__all__ = ["Forward", "Rows"]
+__all__ = ["Forward", "Rows", "no_gradients"]
 
 Rows = Sequence[Sequence[int]]
 """Token ids of several sequences, special tokens included."""
@@ -77,7 +77,7 @@ class Forward:
         for begin in range(0, len(rows), self.batch_size):
             part = slice(begin, begin + self.batch_size)
             batch = self._batch(rows[part])
-            with _no_gradients():
+            with no_gradients():
                 yield part, self.model(batch), batch["token_ids"]
 
     def _batch(self, rows: Rows) -> dict[str, np.ndarray]:
@@ -96,7 +96,8 @@ class Forward:
         return batch if self.segment is None else batch | {"segment_ids": np.full_like(ids, self.segment)}
 
 
-def _no_gradients() -> AbstractContextManager[Any]:
+def no_gradients() -> AbstractContextManager[Any]:
+    """Compute without recording what gradients would need."""
     if keras.backend.backend() != "torch":
         return nullcontext()
     from kexue.decoding.search.forward_torch import no_gradients
