@@ -8,7 +8,7 @@ from kexue._lazy import names_from
 _HOME = {
     "NBCE": "generation",
     "Answer": "generation",
-    "Combined": "combine",
+    "Combined": "pooling",
     "ContextRows": "generation",
     "KexueRows": "rows",
     "NaiveBayesLM": "attention",
@@ -18,10 +18,10 @@ _HOME = {
     "TransformersWindows": "rows_torch",
     "Used": "generation",
     "WindowLayout": "windows",
-    "combine": "combine",
-    "entropy": "combine",
-    "exact_naive_bayes": "combine",
-    "keep_top_p": "combine",
+    "combine": "pooling",
+    "entropy": "pooling",
+    "exact_naive_bayes": "pooling",
+    "keep_top_p": "pooling",
     "window_layout": "windows",
 }
 

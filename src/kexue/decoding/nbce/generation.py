@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kexue.decoding.nbce.combine import NEVER, Pooling, combine, normalised
+from kexue.decoding.nbce.pooling import NEVER, Pooling, combine, normalised
 from kexue.errors import ConfigError
 
 __all__ = ["NBCE", "Answer", "ContextRows", "Used"]

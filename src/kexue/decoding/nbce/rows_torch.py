@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kexue.decoding.nbce.combine import normalised
+from kexue.decoding.nbce.pooling import normalised
 from kexue.decoding.nbce.windows import window_layout, write_greedily
 from kexue.errors import ConfigError
 

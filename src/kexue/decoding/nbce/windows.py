@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kexue.decoding.nbce.combine import normalised
+from kexue.decoding.nbce.pooling import normalised
 from kexue.decoding.nbce.windows_mask import ParallelWindows
 from kexue.decoding.search.forward import no_gradients
 from kexue.errors import ConfigError
