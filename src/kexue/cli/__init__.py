@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kexue.cli import advise_lr, convert, curvature, evaluate, inspect, predict, pretrain, train
+from kexue.cli import advise_lr, convert, curvature, evaluate, fill, inspect, predict, pretrain, sample, train
 
 __all__ = ["app", "main"]
 
@@ -28,7 +28,9 @@ app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("advise-lr", epilog=advise_lr.EXAMPLE)(advise_lr.advise_lr)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("curvature", epilog=curvature.EXAMPLE)(curvature.curvature)
+app.command("fill", epilog=fill.EXAMPLE)(fill.fill)
 app.command("pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain)
+app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
 app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 
 

@@ -28,7 +28,9 @@ class NaiveBayesLM:
         residual: a residual connection.
     """
 
-    def __init__(self, query: Any, key: Any, value: Any, output: Any, *, prior: Any = None, residual: bool = False) -> None:
+    def __init__(
+        self, query: Any, key: Any, value: Any, output: Any, *, prior: Any = None, residual: bool = False
+    ) -> None:
         self.query, self.key, self.value, self.output = (np.asarray(a, "float64") for a in (query, key, value, output))
         size = len(self.query)
         good = self.query.shape == self.key.shape and self.value.shape == self.output.shape
@@ -41,7 +43,9 @@ class NaiveBayesLM:
         self.residual = residual
 
     @classmethod
-    def from_texts(cls, texts: Any, size: int, *, key_size: int = 4, smoothing: float = 0.1, seed: int = 0, **options: Any) -> "NaiveBayesLM":
+    def from_texts(
+        cls, texts: Any, size: int, *, key_size: int = 4, smoothing: float = 0.1, seed: int = 0, **options: Any
+    ) -> "NaiveBayesLM":
         """Tables counted from texts: p(y | x) over all pairs of a token x and a later token y of the same text,
         factorised exactly by a singular value decomposition; random queries and keys.
 

@@ -123,7 +123,9 @@ class NBCE:
         if not contexts or max_tokens < 1:
             raise ConfigError(f"needs a context and max_tokens >= 1. Received: {len(contexts)} and {max_tokens}")
         if not (self.start or len(prompt)):
-            raise ConfigError("the row without context would be empty: give a prompt, or start=[id of the first token].")
+            raise ConfigError(
+                "the row without context would be empty: give a prompt, or start=[id of the first token]."
+            )
         rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
         rows = [[*self.start, *context, *prompt] for context in ([], *contexts)]
         logits = self.model.start(rows)
@@ -147,9 +149,7 @@ class NBCE:
             found = combine(logs, beta=len(logs) - 2.0, pooling="mean", top_p=1.0, floor=NEVER)
         else:
             beta = self.beta(step) if callable(self.beta) else float(self.beta)
-            found = combine(
-                logs, beta=beta, pooling=self.pooling, previous=previous, eta=self.eta, top_p=self.top_p
-            )
+            found = combine(logs, beta=beta, pooling=self.pooling, previous=previous, eta=self.eta, top_p=self.top_p)
         if self.temperature == 0:
             token = int(found.log_scores.argmax())
         else:

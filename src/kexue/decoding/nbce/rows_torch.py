@@ -101,13 +101,20 @@ class TransformersWindows:
         seen = torch.as_tensor(layout.dense(), device=parameter.device)[None, None]
         bias = torch.zeros(seen.shape, dtype=parameter.dtype, device=parameter.device)
         bias = bias.masked_fill(~seen, torch.finfo(parameter.dtype).min)
-        ids, positions = (torch.as_tensor(a.astype("int64"), device=parameter.device)[None] for a in (layout.tokens, layout.positions))
+        ids, positions = (
+            torch.as_tensor(a.astype("int64"), device=parameter.device)[None] for a in (layout.tokens, layout.positions)
+        )
         with torch.no_grad():
             out = self.model(input_ids=ids, position_ids=positions, attention_mask=bias, use_cache=False)
         return normalised(out.logits[0, -1].double().cpu().numpy())
 
     def generate(
-        self, contexts: Sequence[Sequence[int]], task: Sequence[int], *, max_tokens: int = 64, stop: Collection[int] = ()
+        self,
+        contexts: Sequence[Sequence[int]],
+        task: Sequence[int],
+        *,
+        max_tokens: int = 64,
+        stop: Collection[int] = (),
     ) -> list[int]:
         """The likeliest token, again and again."""
         return write_greedily(self.next, contexts, task, max_tokens, stop)

@@ -15,7 +15,7 @@ from kexue.decoding.nbce.windows_mask import ParallelWindows
 from kexue.decoding.search.forward import no_gradients
 from kexue.errors import ConfigError
 
-__all__ = ["ParallelContexts", "WindowLayout", "write_greedily", "window_layout"]
+__all__ = ["ParallelContexts", "WindowLayout", "window_layout", "write_greedily"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,9 @@ def window_layout(contexts: Sequence[Sequence[int]], task: Sequence[int]) -> Win
     """
     longest = max((len(context) for context in contexts), default=0)
     if not len(task) or not longest:
-        raise ConfigError(f"needs a context and a task with tokens. Received: {len(contexts)} contexts, {len(task)} tokens")
+        raise ConfigError(
+            f"needs a context and a task with tokens. Received: {len(contexts)} contexts, {len(task)} tokens"
+        )
     tokens = [token for context in contexts for token in context] + list(task)
     positions = [p for context in contexts for p in range(longest - len(context), longest)]
     windows = [number for number, context in enumerate(contexts) for _ in context]
@@ -87,7 +89,12 @@ class ParallelContexts:
         return normalised(np.asarray(ops.convert_to_numpy(logits), "float64"))
 
     def generate(
-        self, contexts: Sequence[Sequence[int]], task: Sequence[int], *, max_tokens: int = 64, stop: Collection[int] = ()
+        self,
+        contexts: Sequence[Sequence[int]],
+        task: Sequence[int],
+        *,
+        max_tokens: int = 64,
+        stop: Collection[int] = (),
     ) -> list[int]:
         """The likeliest token, again and again."""
         return write_greedily(self.next, contexts, task, max_tokens, stop)

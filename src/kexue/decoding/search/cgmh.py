@@ -18,7 +18,6 @@ Two modes:
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -85,9 +84,7 @@ class CGMH:
         if mode not in ("exact", "faithful"):
             raise ConfigError(f"mode must be 'exact' or 'faithful'. Received: {mode!r}")
         if not 0 <= smoothing <= 1 or (candidates is not None and candidates < 1):
-            raise ConfigError(
-                f"needs 0 <= smoothing <= 1 and candidates >= 1. Received: {smoothing} and {candidates}"
-            )
+            raise ConfigError(f"needs 0 <= smoothing <= 1 and candidates >= 1. Received: {smoothing} and {candidates}")
         if not 0 <= shortest <= longest or longest < 1:
             raise ConfigError(f"needs 0 <= shortest <= longest >= 1. Received: {shortest} and {longest}")
         self.target, self.slots, self.mode = target, slots, mode
@@ -199,7 +196,9 @@ class CGMH:
         present = [None if kind == "insert" else x.tokens[place] for x, kind, place in asked]
         logs = np.array(self.slots(lefts, rights), "float64")
         if logs.ndim != 2 or len(logs) != len(asked):
-            raise ConfigError(f"slots must give (n, V) log-probabilities for {len(asked)} slots. Received: {logs.shape}")
+            raise ConfigError(
+                f"slots must give (n, V) log-probabilities for {len(asked)} slots. Received: {logs.shape}"
+            )
         if self.forbidden.size:
             logs[:, self.forbidden] = -np.inf
         allowed = np.isfinite(logs)

@@ -144,7 +144,9 @@ def metropolis(
     **options: Any,
 ) -> Chains:
     """`metropolis_hastings` with a symmetric proposal, q(y|x) = q(x|y): ``propose(states, rng) -> states``."""
-    return metropolis_hastings(log_target, lambda states, rng: (propose(states, rng), 0.0, 0.0), start, steps, **options)
+    return metropolis_hastings(
+        log_target, lambda states, rng: (propose(states, rng), 0.0, 0.0), start, steps, **options
+    )
 
 
 def gibbs(

@@ -19,6 +19,7 @@ from kexue.nn import masks
 
 __all__ = ["CausalScores", "MaskedScores"]
 
+
 class CausalScores:
     """log p of sentences under a causal model, ``sum_t log p(x_t | start, x_<t)``, the end token included.
 

@@ -50,7 +50,9 @@ class Sentence:
     def gaps(self) -> list[int]:
         """Places where a token may be inserted: before token i, or at the end."""
         last = len(self.tokens)
-        inside = (0 < i < last and self.keywords[i] and self.keywords[i - 1] == self.keywords[i] for i in range(last + 1))
+        inside = (
+            0 < i < last and self.keywords[i] and self.keywords[i - 1] == self.keywords[i] for i in range(last + 1)
+        )
         return [i for i, keyword in enumerate(inside) if not keyword]
 
     def moved(self, kind: str, place: int, token: int | None) -> "Sentence":

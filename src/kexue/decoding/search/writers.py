@@ -96,7 +96,9 @@ class KeywordWriter:
         words = [_ids(self.tokenizer, word, f"the keyword {word!r:.30}") for word in keywords]
         size = sum(map(len, words))
         if size > self.chain.longest:
-            raise ConfigError(f"the keywords have {size} tokens, longest={self.chain.longest}. Raise it, or give fewer.")
+            raise ConfigError(
+                f"the keywords have {size} tokens, longest={self.chain.longest}. Raise it, or give fewer."
+            )
         orders = [rng.permutation(len(words)) if shuffle else range(len(words)) for _ in range(chains)]
         return self.chain.grown([with_keywords([words[i] for i in o]) for o in orders], self.chain.shortest, rng)
 
@@ -210,7 +212,9 @@ class Paraphraser:
         marks = [0] * len(source)
         for number, word in enumerate(keep, 1):
             ids = _ids(self.tokenizer, word, f"the word {word!r:.30}")
-            places = [i for i in range(len(source)) if source[i : i + len(ids)] == ids and not any(marks[i : i + len(ids)])]
+            places = [
+                i for i in range(len(source)) if source[i : i + len(ids)] == ids and not any(marks[i : i + len(ids)])
+            ]
             if not places:
                 raise DataError(f"the text lacks the word {word!r:.30} that should stay (or it overlaps another one).")
             marks[places[0] : places[0] + len(ids)] = [number] * len(ids)
