@@ -27,7 +27,8 @@ def test_no_keras():
         "import sys, kexue.decoding.search as s; s.gibbs, s.anneal, s.rejection, s.CGMH; "
         "print({'keras', 'jax', 'torch'} & set(sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("acceptance", ["hastings", "barker", "normalised"])
@@ -215,7 +216,7 @@ def test_effective_sample_size_of_an_autoregression(phi):
 def test_r_hat_sees_chains_apart_and_drift():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 4))
-    assert search.split_r_hat(x + [0, 0, 0, 3]) > 1.5
+    assert search.split_r_hat(x + np.array([0, 0, 0, 3])) > 1.5
     assert search.split_r_hat(x + np.linspace(0, 4, 400)[:, None]) > 1.3  # a drift shared by all chains
     halves = np.concatenate([x[:200], x[200:]], axis=1).T  # the formula, written out
     w, b = halves.var(1, ddof=1).mean(), 200 * halves.mean(1).var(ddof=1)

@@ -2,6 +2,7 @@
 1904.09675)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,9 +66,9 @@ class SoftMatch:
 
 def shared_pairs(sentences: Sentences, source: Sequence[int]) -> np.ndarray:
     """(n,) share of the neighbouring pairs of each sentence that stand in the source as well, in [0, 1]."""
-    pairs = set(zip(source, source[1:], strict=False))
+    pairs = set(pairwise(source))
     result = np.zeros(len(sentences))
     for i, sentence in enumerate(sentences):
-        own = list(zip(sentence, sentence[1:], strict=False))
+        own = list(pairwise(sentence))
         result[i] = sum(pair in pairs for pair in own) / len(own) if own else float(tuple(sentence) == tuple(source))
     return result
