@@ -1,4 +1,4 @@
-"""What ``fill`` and ``sample`` share: a masked language model, texts, and what stands on the terminal while they work."""
+"""What ``fill`` and ``sample`` share: a masked language model, texts, a line on the terminal while they work."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import typer
 from kexue.cli._common import die, one_line, start_keras
 from kexue.errors import CheckpointError, ConfigError, DataError
 
-__all__ = ["check_text", "load_language", "status", "texts_from"]
+__all__ = ["check_length", "check_text", "load_language", "status", "texts_from"]
 
 
 def load_language(model: str, mask: str | None = None) -> tuple[Any, Any]:
@@ -47,6 +47,17 @@ def check_text(tokenizer: Any, text: str, what: str = "the text") -> list[int]:
     if not ids:
         raise DataError(f"{what} is empty. Received: {text!r:.60}")
     return ids
+
+
+def check_length(network: Any, tokens: int, what: str = "the text") -> None:
+    """Raise where so many tokens, with one before and after, are more than the model was trained for.
+
+    Raises:
+        ConfigError: too many.
+    """
+    limit = network.config.max_length
+    if tokens + 2 > limit:
+        raise ConfigError(f"{what} has {tokens} tokens, the model takes {limit - 2}. Shorten it.")
 
 
 def texts_from(text: list[str] | None, what: str) -> list[str]:

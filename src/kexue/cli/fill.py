@@ -40,7 +40,7 @@ def fill(
     Each [MASK] by itself first. With several, their tokens must fit each other: Gibbs sampling redraws one after the
     other given the rest, and the fillings are listed by the probability of their tokens, the likeliest first.
     """
-    from kexue.cli._language import check_text, load_language, texts_from
+    from kexue.cli._language import check_length, check_text, load_language, texts_from
 
     texts = texts_from(text, "a text with [MASK]")
     network, tokenizer = load_language(model)
@@ -49,6 +49,7 @@ def fill(
         ids = check_text(tokenizer, line, f"text {number}")
         if tokenizer.mask_id not in ids:
             raise DataError(f"text {number} has no {tokenizer.specials['mask']}. Received: {line!r:.60}")
+        check_length(network, len(ids), f"text {number}")
         unknown = sum(token == tokenizer.unk_id for token in ids)
         if unknown:
             note(f"Text {number}: {unknown} token(s) that the vocabulary does not know, read as [UNK].")

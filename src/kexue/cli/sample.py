@@ -46,8 +46,7 @@ def sample(
     sentence of each chain is shown. With --paraphrase the search cools down towards a text like TEXT in other words.
     Ctrl-C ends the search and shows what it has.
     """
-    modes = [bool(keywords is not None), paraphrase]
-    if all(modes):
+    if keywords is not None and paraphrase:
         die("--keywords and --paraphrase exclude each other.")
     if keywords is not None and text is not None:
         die("Give a TEXT or --keywords, not both.")
@@ -102,13 +101,14 @@ def _gibbs_search(
     block: int,
     seed: int,
 ) -> Any:
-    from kexue.cli._language import check_text, load_language
+    from kexue.cli._language import check_length, check_text, load_language
     from kexue.decoding.search import MaskedGibbs, MaskedScores, special_tokens
 
     network, tokenizer = load_language(model)
     scores = MaskedScores.of(network, tokenizer)
     sampler = MaskedGibbs(scores, forbidden=special_tokens(tokenizer), temperature=temperature, block=block)
     ids = [tokenizer.mask_id] * length if text is None else check_text(tokenizer, text)
+    check_length(network, len(ids))
     frozen = [False] * len(ids)
     for word in keep:
         own = check_text(tokenizer, word, f"the word {word!r:.30}")
@@ -120,9 +120,11 @@ def _gibbs_search(
 
     def run(progress: Any) -> None:
         last: list[Any] = []
+        done = 0
 
         def report(step: int, texts: Any) -> None:
-            last[:] = texts
+            nonlocal done
+            last[:], done = texts, step
             progress(step, [{"text": tokenizer.decode(one), "score": float("nan")} for one in texts])
 
         try:
@@ -134,7 +136,7 @@ def _gibbs_search(
                     {"text": tokenizer.decode(one), "score": round(float(v), 4)}
                     for one, v in zip(last, values, strict=True)
                 ]
-                progress(steps, best)
+                progress(done, best)
 
     return run
 
@@ -151,11 +153,13 @@ def _writer_parts(model: str) -> tuple[Any, Any, Any, Any]:
 
 
 def _keyword_search(model: str, words: list[str], least: int, most: int, chains: int, steps: int, seed: int) -> Any:
+    from kexue.cli._language import check_length
     from kexue.decoding.search import KeywordWriter
 
     if least > most:
         raise ConfigError(f"--length must not exceed --longest. Received: {least} and {most}")
-    _, tokenizer, language, masked = _writer_parts(model)
+    network, tokenizer, language, masked = _writer_parts(model)
+    check_length(network, most, "a text of --longest")
     writer = KeywordWriter(language, tokenizer, slots=masked.slots, shortest=least, longest=most)
 
     def run(progress: Any) -> None:
@@ -165,10 +169,12 @@ def _keyword_search(model: str, words: list[str], least: int, most: int, chains:
 
 
 def _paraphrase_search(model: str, text: str, keep: list[str], chains: int, steps: int, seed: int) -> Any:
+    from kexue.cli._language import check_length, check_text
     from kexue.decoding.search import Paraphraser
     from kexue.decoding.search.likeness import SoftMatch
 
     network, tokenizer, language, masked = _writer_parts(model)
+    check_length(network, len(check_text(tokenizer, text)))
     likeness = SoftMatch(network, start=[tokenizer.cls_id], end=[tokenizer.sep_id], segment=0, pad_id=tokenizer.pad_id)
     search = Paraphraser(language, tokenizer, likeness, slots=masked.slots)
 

@@ -1,7 +1,8 @@
 """Parallel context windows (PCW, arXiv 2212.10947), to compare NBCE with.
 
 One row holds all contexts and then the task. A context sees itself only; the task sees all of them. The contexts are
-aligned at their ends: with L the length of the longest, the last token of each has position L - 1, the task goes on at L.
+aligned at their ends: with L the length of the longest, the last token of each has position L - 1, and the task goes
+on at L.
 """
 
 from collections.abc import Collection, Sequence

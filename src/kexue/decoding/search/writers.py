@@ -131,12 +131,14 @@ class KeywordWriter:
             for i in np.flatnonzero(scores > best_scores):
                 best[i], best_scores[i] = states[i], scores[i]
             if progress is not None:
-                progress(step + 1, self._written(best, best_scores))
-        return self._written(best, best_scores)
+                progress(step + 1, _listed(self.tokenizer, best, best_scores))
+        return _listed(self.tokenizer, best, best_scores)
 
-    def _written(self, states: list[Sentence], scores: np.ndarray) -> list[Written]:
-        order = np.argsort(-scores, kind="stable")
-        return [Written(self.tokenizer.decode(states[i].tokens), states[i].tokens, float(scores[i])) for i in order]
+
+def _listed(tokenizer: Any, states: list[Sentence], scores: np.ndarray) -> list[Written]:
+    """The best first."""
+    order = np.argsort(-scores, kind="stable")
+    return [Written(tokenizer.decode(states[i].tokens), states[i].tokens, float(scores[i])) for i in order]
 
 
 class Paraphraser:
@@ -229,7 +231,7 @@ class Paraphraser:
 
         def report(step: int, best: list[Sentence], scores: np.ndarray) -> None:
             if progress is not None:
-                progress(step + 1, self._written(best, scores))
+                progress(step + 1, _listed(self.tokenizer, best, scores))
 
         found = anneal(
             chain.density,
@@ -240,6 +242,4 @@ class Paraphraser:
             seed=seed,
             progress=report,
         )
-        return self._written(found.best, found.best_score)
-
-    _written = KeywordWriter._written
+        return _listed(self.tokenizer, found.best, found.best_score)
