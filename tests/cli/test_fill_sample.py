@@ -1,5 +1,6 @@
 """The commands ``kexue fill`` and ``kexue sample``."""
 
+import functools
 import json
 import math
 import os
@@ -10,6 +11,15 @@ from pathlib import Path
 import pytest
 
 import kexue
+from kexue.cli import _language
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once():
+    """The model is read once for each mask, not once a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_language, "load_language", functools.cache(_language.load_language))
+        yield
 
 
 def test_fill(command):
