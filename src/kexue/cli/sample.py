@@ -77,7 +77,8 @@ def sample(
         except KeyboardInterrupt:
             interrupted = True
     for record in records:
-        typer.echo(dumps(record) if as_json else f"{record['text']}  {record['score']:.2f}")
+        score = "" if record["score"] is None else f"  {record['score']:.2f}"
+        typer.echo(dumps(record) if as_json else record["text"] + score)
     if interrupted:
         die(f"interrupted after {done} of {steps} steps.", 130)
     note(f"{steps} steps of {chains} chains.")
@@ -125,7 +126,7 @@ def _gibbs_search(
         def report(step: int, texts: Any) -> None:
             nonlocal done
             last[:], done = texts, step
-            progress(step, [{"text": tokenizer.decode(one), "score": float("nan")} for one in texts])
+            progress(step, [{"text": tokenizer.decode(one), "score": None} for one in texts])
 
         try:
             sampler.sample([ids] * chains, steps, frozen=[frozen] * chains, seed=seed, progress=report)

@@ -61,7 +61,7 @@ def test_chains_follow_their_kernel(acceptance):
     counts = np.bincount(run.flat(), minlength=6) / run.flat().size
     kernel = search.metropolis_kernel(Q, target, acceptance)
     laws = [np.linalg.matrix_power(kernel, step)[0] for step in range(101, 201)]  # all chains began at state 0
-    assert search.total_variation(counts, np.mean(laws, axis=0)) < 0.01
+    assert search.total_variation(counts, np.mean(laws, axis=0)) < 0.02
     if acceptance != "normalised":  # which accepts little and has not arrived yet
         assert search.total_variation(counts, LAW) < 0.02
     # The rate counts accepted proposals of the state itself too.

@@ -166,6 +166,8 @@ def test_keyword_writer(causal, masked, tokenizer):
     assert seen[-1] == found[0].score
     with pytest.raises(DataError, match="囍"):
         writer.write(["天囍"])
+    with pytest.raises(DataError, match="MASK"):
+        writer.write(["天[MASK]"])
     with pytest.raises(DataError, match="no token"):
         writer.write([" "])
     with pytest.raises(ConfigError, match="longest"):

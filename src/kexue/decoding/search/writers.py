@@ -40,16 +40,17 @@ def _ids(tokenizer: Any, text: str, what: str) -> list[int]:
     """Ids of a text, all of them known.
 
     Raises:
-        DataError: nothing is left of it, or it holds what the vocabulary does not know.
+        DataError: nothing is left of it, or it holds special tokens or what the vocabulary does not know.
     """
     ids = [int(i) for i in tokenizer.plain_pieces([text])[0].ids]
     if not ids:
         raise DataError(f"{what} has no token. Received: {text!r:.60}")
-    unknown = [] if tokenizer.unk_id is None else [i for i, token in enumerate(ids) if token == tokenizer.unk_id]
-    if unknown:
+    special = set(tokenizer.special_ids)
+    odd = [i for i, token in enumerate(ids) if token in special]
+    if odd:
         offsets = tokenizer.plain_pieces([text])[0].offsets
-        pieces = ", ".join(repr(text[slice(*offsets[i])]) for i in unknown[:5])
-        raise DataError(f"the vocabulary does not know {pieces} in {what}. Leave it out, or take another model.")
+        pieces = ", ".join(repr(text[slice(*offsets[i])]) for i in odd[:5])
+        raise DataError(f"the vocabulary has no word for {pieces} in {what}. Leave it out, or take another model.")
     return ids
 
 
