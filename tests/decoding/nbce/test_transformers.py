@@ -1,5 +1,6 @@
 """NBCE and parallel windows on models of transformers: their cache and padding change nothing."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -7,6 +8,8 @@ from kexue.decoding import nbce
 from kexue.decoding.nbce.pooling import normalised
 from kexue.errors import ConfigError
 
+if keras.backend.backend() == "tensorflow":
+    pytest.skip("TensorFlow and what PyTorch loads crash in one process", allow_module_level=True)
 # All of it while tests are collected: PyTorch's libraries crash when they load after JAX has compiled something.
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
