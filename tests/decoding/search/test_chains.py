@@ -213,6 +213,13 @@ def test_effective_sample_size_of_an_autoregression(phi):
     assert search.split_r_hat(x, rank=True) == pytest.approx(1, abs=0.005)
 
 
+def test_chains_diagnose_functions_of_their_states():
+    run = search.metropolis_hastings(lambda s: LOG_TARGET[s], propose, np.zeros(4, int), 200, seed=0)
+    values = (run.states == 2).astype(float)
+    assert run.ess(lambda s: s == 2) == search.effective_sample_size(values)
+    assert run.r_hat(lambda s: s == 2) == search.split_r_hat(values)
+
+
 def test_r_hat_sees_chains_apart_and_drift():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 4))
