@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from kexue.decoding.choosing import HIDDEN, Plan, _repeated, choose, log_probabilities
-from kexue.decoding.search import Sample
+from kexue.decoding.strategies import Sample
 from kexue.decoding.tokens import mark
 
 SIZE, DRAWS = 8, 40000

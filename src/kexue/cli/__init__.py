@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from kexue.cli import advise_lr, convert, curvature, evaluate, generate, inspect, predict, pretrain, train
+from kexue.cli import (
+    advise_lr,
+    convert,
+    curvature,
+    evaluate,
+    fill,
+    generate,
+    inspect,
+    predict,
+    pretrain,
+    sample,
+    train,
+)
 
 __all__ = ["app", "main"]
 
@@ -29,7 +41,9 @@ app.command("advise-lr", epilog=advise_lr.EXAMPLE)(advise_lr.advise_lr)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("curvature", epilog=curvature.EXAMPLE)(curvature.curvature)
 app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
+app.command("fill", epilog=fill.EXAMPLE)(fill.fill)
 app.command("pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain)
+app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
 app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 
 

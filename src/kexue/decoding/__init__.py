@@ -1,13 +1,16 @@
-"""Decoding: a cache for every model, greedy, sampling and beam search, constraints, streams."""
+"""Text out of models: a cache for every model, greedy, sampling and beam search, constraints, streams.
+
+`search` samples by Markov chains and `nbce` reads many contexts at once; both are packages to import from.
+"""
 
 from kexue._lazy import names_from
 
 _HOME = {
-    "Beam": "search",
+    "Beam": "strategies",
     "Generated": "generation",
     "Generation": "generation",
-    "Greedy": "search",
-    "Sample": "search",
+    "Greedy": "strategies",
+    "Sample": "strategies",
     "generate": "generation",
     "stream": "generation",
 }

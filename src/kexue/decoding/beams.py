@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops, tree
 
 from kexue.decoding.choosing import DEAD, HIDDEN, LENGTH, RUNNING, STOP, Plan, allowed, log_probabilities, put
-from kexue.decoding.search import Beam
+from kexue.decoding.strategies import Beam
 
 __all__ = ["faithful", "first_pool", "pooled"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras import ops
 
-from kexue.decoding.search import Beam, Sample, Search
+from kexue.decoding.strategies import Beam, Sample, Search
 from kexue.decoding.tokens import mark
 
 __all__ = ["DEAD", "HIDDEN", "LENGTH", "RUNNING", "STOP", "Plan", "allowed", "choose", "log_probabilities", "put"]

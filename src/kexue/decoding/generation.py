@@ -12,7 +12,7 @@ from kexue.decoding.choosing import HIDDEN, LENGTH, RUNNING, STOP, Plan
 from kexue.decoding.constraints.base import Constraint, Source
 from kexue.decoding.engine import Engine, make
 from kexue.decoding.prompts import Row, batch, bucket, read
-from kexue.decoding.search import Beam, Greedy, Sample, Search
+from kexue.decoding.strategies import Beam, Greedy, Sample, Search
 from kexue.errors import ConfigError
 
 __all__ = ["Generated", "Generation", "generate", "stream"]

@@ -12,7 +12,7 @@ from keras import ops
 
 from kexue.decoding.choosing import DEAD, HIDDEN, RUNNING, Plan, choose
 from kexue.decoding.engine import Engine
-from kexue.decoding.search import Beam
+from kexue.decoding.strategies import Beam
 
 __all__ = ["Loop", "make"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from kexue.decoding import Beam, Generation, generate, stream
-from kexue.decoding.search import Search
+from kexue.decoding.strategies import Search
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
 from kexue.files import atomic_folder
 from kexue.models import Transformer, TransformerConfig
