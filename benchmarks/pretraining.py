@@ -189,7 +189,7 @@ def main() -> None:
         ("width", 768, "of the model, a multiple of 64"),
         ("rounds", 7, "of single steps"),
         ("steps", 8, "in a round of the same text"),
-        ("text-rounds", 3, "of the same text"),
+        ("text-rounds", 3, "of the same text; 0: none"),
     ):
         parser.add_argument(f"--{name}", type=int, default=value, help=text)
     parser.add_argument("--corpus", default="laws.txt.xz", help="in corpora/ of the data sets")
@@ -224,7 +224,8 @@ def main() -> None:
         f"Keras backend {os.environ['KERAS_BACKEND']}; {options.layers} layers of {options.width}, batch "
         f"{options.rows} x {options.length}, {targets} targets a row. Same arrays, {flops / 1e9:.0f} GFLOP a step:\n\n"
     ) + table(header, rows)
-    if (data_folder() / VOCABULARY_FILE).exists() and (data_folder() / "corpora" / options.corpus).exists():
+    text = options.text_rounds and (data_folder() / VOCABULARY_FILE).exists()
+    if text and (data_folder() / "corpora" / options.corpus).exists():
         body += f"\n\nSame text, the paragraphs of {options.corpus}, batches made on the way:\n\n"
         header = ("library", "share of real tokens", "real tokens/s", "kexue's rate over this one's")
         body += table(header, same_text(options, ours, hub, targets))
