@@ -319,7 +319,7 @@ def test_thresholds(learnt):
 
 
 def test_the_room_is_lazy():
-    assert kexue.tasks.__all__ == ["NER", "Pretrainer"]
+    assert kexue.tasks.__all__ == ["NER", "Pretrainer", "Seq2Seq"]
     with pytest.raises(AttributeError):
         _ = kexue.tasks.Nothing
 
