@@ -58,9 +58,10 @@ test: $(VENV)/.setup  ## Run the tests on the default backend
 
 # Rooms that know no backend (a contract of the linter) need not be tested again.
 BACKENDLESS := --ignore=tests/maths --ignore=tests/text --ignore=tests/checkpoints
+# The slow tests, long trainings and kills, are run on JAX and PyTorch only: all together must end within the hour.
 test-backends: $(VENV)/.setup-all  ## Run the tests on PyTorch and TensorFlow
 	KERAS_BACKEND=torch $(PYTEST) $(BACKENDLESS)
-	KERAS_BACKEND=tensorflow $(PYTEST) $(BACKENDLESS)
+	KERAS_BACKEND=tensorflow $(PYTEST) $(BACKENDLESS) -m "not slow"
 
 lint: $(VENV)/.setup-lint  ## Style, formatting, types, and the order of the rooms
 	$(BIN)/ruff check
