@@ -2,9 +2,9 @@
 
 from kexue._lazy import names_from
 
-_HOME = {"NER": "ner", "Pretrainer": "pretrainer", "Seq2Seq": "seq2seq"}
+_HOME = {"ConditionalLM": "conditional_lm", "NER": "ner", "Pretrainer": "pretrainer", "Seq2Seq": "seq2seq"}
 
-__all__ = ["NER", "Pretrainer", "Seq2Seq"]
+__all__ = ["NER", "ConditionalLM", "Pretrainer", "Seq2Seq"]
 
 
 __getattr__ = names_from(__name__, _HOME)
