@@ -126,7 +126,7 @@ def language_model(folder: Path, records: list[Record], epochs: int) -> Conditio
             "zh-mini", labels=LABELS, max_length=MAX_LENGTH, segment=1, seed=0, dtype=DTYPE
         )
         rates = {"learning_rate": 1e-3, "condition_learning_rate": 1e-3}
-        lm.fit(records, epochs=epochs, **rates, seed=0, resume=folder / "state", save_every=50, verbose=2)
+        lm.fit(records, epochs=epochs, **rates, seed=0, resume=folder / "state", save_every=20, verbose=2)
         lm.save(saved)
     return ConditionalLM.load(saved)
 

@@ -92,7 +92,7 @@ def test_gradients_at_the_beginning() -> None:
         return keras.ops.sum(keras.ops.log_softmax(logits)[:, :, 5])
 
     assert not gradient(loss, np.ones((1, 5), "float32")).any()
-    kernel = next(w for w in lm.model.weights if w.path.endswith("block_0_attention_input_norm/gain_kernel"))
+    kernel = next(w for w in lm.model.weights if w.path.endswith("block_0_attention_norm/gain_kernel"))
     base = np.asarray(keras.ops.convert_to_numpy(kernel.value))
     values = []
     for step in (1e-2, -1e-2):
