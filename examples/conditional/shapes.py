@@ -31,10 +31,9 @@ PLACES = {
     for j, column in enumerate(("left", "right"))
 }
 CHINESE = {
-    "red": "红", "green": "绿", "blue": "蓝", "yellow": "黄", "purple": "紫", "white": "白", "circle": "圆形",
-    "square": "正方形", "triangle": "三角形", "ring": "圆环", "cross": "十字", "small": "小", "large": "大", "top": "上",
-    "bottom": "下", "left": "左",
-    "right": "右",
+    "red": "红", "green": "绿", "blue": "蓝", "yellow": "黄", "purple": "紫", "white": "白",
+    "circle": "圆形", "square": "正方形", "triangle": "三角形", "ring": "圆环", "cross": "十字",
+    "small": "小", "large": "大", "top": "上", "bottom": "下", "left": "左", "right": "右",
 }  # fmt: skip
 Attributes = tuple[str, str, str, tuple[str, str]]
 COMBINATIONS: list[Attributes] = list(itertools.product(COLOURS, SHAPES, SIZES, PLACES))

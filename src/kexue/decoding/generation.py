@@ -236,24 +236,11 @@ class _Run:
             self.slots = min(self.slots, engine.limit)
         rooms = [job.max_tokens if engine.limit is None else engine.limit - row.longest for row in rows]
         self.room = np.array([min(n, job.max_tokens) for n in rooms] + [1] * (size - len(rows)), "int32")
-        stop, forbidden = np.zeros(size_of, bool), np.zeros(size_of, bool)
-        stop[job.stop], forbidden[job.forbidden] = True, True
-        stops = np.zeros(max(1, _power(len(job.stop))), "int32")
-        stops[: len(job.stop)] = job.stop
-        data: dict[str, Any] = {
-            "stop": stop,
-            "stops": stops,
-            "stops_real": np.arange(len(stops)) < len(job.stop),
-            "forbidden": forbidden,
-            "room": self.room,
-            "idle": np.arange(size) >= len(rows),
-            "min_tokens": np.int32(job.min_tokens),
-            "penalty": np.float32(job.penalty),
-            "temperature": np.float32(getattr(search, "temperature", 1.0)),
-            "pad": np.int32(0),
-        }
-        if isinstance(search, Beam):
-            data |= {"length_penalty": np.float32(search.length_penalty), "diversity": np.float32(search.diversity)}
+        data = search_data(
+            search, size_of, job.stop, room=self.room, idle=np.arange(size) >= len(rows), min_tokens=job.min_tokens
+        )
+        data["forbidden"][job.forbidden] = True
+        data["penalty"] = np.float32(job.penalty)
         if isinstance(search, Sample):
             data |= {"top_k": np.int32(search.top_k or size_of), "top_p": np.float32(search.top_p)}
             data |= {"min_p": np.float32(search.min_p), "uniform": _uniform(search, places, size, self.slots)}
@@ -284,40 +271,87 @@ class _Run:
         """The sequences of the rows as they are now."""
         if self.carry is None:
             return [[] for _ in self.rows]
-        job, carry = self.job, self.carry
-        names = {RUNNING: "interrupted" if interrupted else "length", STOP: "stop", LENGTH: "length"}
-        pool = carry.get("pool")
-        parts = carry if pool is None else pool
-        history, score, length, reason = (
-            np.asarray(ops.convert_to_numpy(parts[n])) for n in ("history", "score", "length", "reason")
-        )
-        ranking = None if pool is None else np.asarray(ops.convert_to_numpy(pool["ranking"]))
-        found: list[list[Generated]] = []
-        for n, row in enumerate(self.rows):
-            order = list(range(job.search.branches))
-            if ranking is not None:
-                order = [int(j) for j in np.argsort(-ranking[n], kind="stable") if ranking[n, j] > HIDDEN / 2]
-            sequences = []
-            for j in order[: job.search.results]:
-                start = len(row.tokens)
-                tokens = [int(i) for i in history[n, j, start : start + length[n, j]]]
-                if reason[n, j] == STOP and tokens and tokens[-1] in job.stop:
-                    tokens.pop()
-                sequences.append(Generated(tokens, float(score[n, j]), names.get(int(reason[n, j]), "dead end")))
-            if not sequences:
-                sequences = self._unfinished(n, interrupted)
-            found.append(sequences)
-        return found
+        starts = [len(row.tokens) for row in self.rows]
+        return read_sequences(self.carry, self.job.search, starts, self.job.stop, interrupted)
 
-    def _unfinished(self, n: int, interrupted: bool) -> list[Generated]:
-        """The best beam where none has finished: Ctrl-C, or nothing that is allowed."""
-        best = int(np.argmax(np.asarray(ops.convert_to_numpy(self.carry["score"]))[n]))
-        start, t = len(self.rows[n].tokens), int(self.carry["t"])
-        if not interrupted:
-            return [Generated([], float("-inf"), "dead end")]
-        history = np.asarray(ops.convert_to_numpy(self.carry["history"]))[n, best]
-        score = float(np.asarray(ops.convert_to_numpy(self.carry["score"]))[n, best])
-        return [Generated([int(i) for i in history[start : start + t]], score, "interrupted")]
+
+def search_data(
+    search: Search, vocabulary: int, stop: Sequence[int], *, room: np.ndarray, idle: np.ndarray, min_tokens: int
+) -> dict[str, Any]:
+    """What every loop is given: tables and numbers that may change without a new compilation.
+
+    Args:
+        search: of the plan.
+        vocabulary: columns of the logits.
+        stop: ids that end a sequence.
+        room: ``(batch,)`` tokens that a row may get.
+        idle: ``(batch,)`` rows that get none.
+        min_tokens: no stop token before so many.
+    """
+    ends = np.zeros(vocabulary, bool)
+    ends[list(stop)] = True
+    stops = np.zeros(max(1, _power(len(stop))), "int32")
+    stops[: len(stop)] = stop
+    data: dict[str, Any] = {
+        "stop": ends,
+        "stops": stops,
+        "stops_real": np.arange(len(stops)) < len(stop),
+        "forbidden": np.zeros(vocabulary, bool),
+        "room": room,
+        "idle": idle,
+        "min_tokens": np.int32(min_tokens),
+        "penalty": np.float32(1.0),
+        "temperature": np.float32(getattr(search, "temperature", 1.0)),
+        "pad": np.int32(0),
+    }
+    if isinstance(search, Beam):
+        data |= {"length_penalty": np.float32(search.length_penalty), "diversity": np.float32(search.diversity)}
+    return data
+
+
+def read_sequences(
+    carry: dict[str, Any], search: Search, starts: Sequence[int], stop: Sequence[int], interrupted: bool = False
+) -> list[list[Generated]]:
+    """The sequences of the first rows of a loop as they are now.
+
+    Args:
+        carry: of the loop.
+        search: of its plan.
+        starts: lengths of the rows' prompts.
+        stop: ids that end a sequence.
+        interrupted: the loop was left before its end.
+    """
+    names = {RUNNING: "interrupted" if interrupted else "length", STOP: "stop", LENGTH: "length"}
+    pool = carry.get("pool")
+    parts = carry if pool is None else pool
+    history, score, length, reason = (
+        np.asarray(ops.convert_to_numpy(parts[n])) for n in ("history", "score", "length", "reason")
+    )
+    ranking = None if pool is None else np.asarray(ops.convert_to_numpy(pool["ranking"]))
+    found: list[list[Generated]] = []
+    for n, start in enumerate(starts):
+        order = list(range(search.branches))
+        if ranking is not None:
+            order = [int(j) for j in np.argsort(-ranking[n], kind="stable") if ranking[n, j] > HIDDEN / 2]
+        sequences = []
+        for j in order[: search.results]:
+            tokens = [int(i) for i in history[n, j, start : start + length[n, j]]]
+            if reason[n, j] == STOP and tokens and tokens[-1] in stop:
+                tokens.pop()
+            sequences.append(Generated(tokens, float(score[n, j]), names.get(int(reason[n, j]), "dead end")))
+        found.append(sequences or _unfinished(carry, n, start, interrupted))
+    return found
+
+
+def _unfinished(carry: dict[str, Any], n: int, start: int, interrupted: bool) -> list[Generated]:
+    """The best beam where none has finished: Ctrl-C, or nothing that is allowed."""
+    if not interrupted:
+        return [Generated([], float("-inf"), "dead end")]
+    scores = np.asarray(ops.convert_to_numpy(carry["score"]))[n]
+    best = int(np.argmax(scores))
+    history = np.asarray(ops.convert_to_numpy(carry["history"]))[n, best]
+    tokens = [int(i) for i in history[start : start + int(carry["t"])]]
+    return [Generated(tokens, float(scores[best]), "interrupted")]
 
 
 def _listed(stop: Any) -> list[int]:

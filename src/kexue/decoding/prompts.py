@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kexue.decoding.engine import Engine
 from kexue.decoding.guidance import PREFIX, Guidance
+from kexue.decoding.interface import Engine
 from kexue.errors import ConfigError, DataError
 from kexue.models.surgery.graph import Graph
 from kexue.nn.embeddings import SegmentEmbedding

@@ -16,7 +16,8 @@ from kexue.tasks._condition_source import ConditionSource, Given
 from kexue.tasks._conditional import ConditionalNetwork, ConditionedBatches, rows_of, texts_of
 from kexue.tasks._forward import Forward, compiled_forward, rows_for
 from kexue.tasks._pairs import encode_sources
-from kexue.tasks._writing import check_counts, text_pieces
+from kexue.tasks._train import check_numbers
+from kexue.tasks._writing import text_pieces
 from kexue.text import Tokenizer
 
 __all__ = ["Probabilities", "Writing"]
@@ -139,7 +140,7 @@ class Probabilities(_Parts):
 
     def _scores(self, texts: list[str], given: Given, batch_size: int) -> tuple[np.ndarray, int]:
         """Log probabilities of texts, and how many tokens they are of."""
-        check_counts(batch_size=batch_size)
+        check_numbers(batch_size=batch_size)
         total = np.zeros(len(texts), "float64")
         if not any(len(self.tokenizer.encode(text)) > self.tokenizer.special_count() for text in texts if text):
             encode_sources(self.tokenizer, texts, self.max_length)
@@ -196,7 +197,7 @@ class Writing(_Parts):
         Raises:
             DataError: one that does not fit.
         """
-        check_counts(batch_size=batch_size)
+        check_numbers(batch_size=batch_size)
         return self._vectors(self._read(conditions, None), batch_size)
 
     def _vectors(self, given: Given, batch_size: int = 32) -> np.ndarray:
@@ -262,7 +263,7 @@ class Writing(_Parts):
             DataError: a condition that does not fit.
             ConfigError: arguments that cannot work.
         """
-        check_counts(n=n)
+        check_numbers(n=n)
         search = Sample(top_p=0.95) if search is None else search
         if n > 1 and not isinstance(search, Sample):
             raise ConfigError(f"n={n} texts for each condition would all be the same: {search!r} does not draw.")

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,8 +15,9 @@ from kexue.tasks._condition_files import load_source, save_task
 from kexue.tasks._condition_source import ConditionSource, check_conditioner, check_labels
 from kexue.tasks._conditional import first_token, texts_of
 from kexue.tasks._conditional_parts import Probabilities, Writing
+from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import stop_token
-from kexue.tasks._writing import check_counts, check_vocabulary, read_description, train, writer_model
+from kexue.tasks._train import check_numbers, train
 from kexue.text import Tokenizer
 from kexue.training.seeding import seeded_weights
 
@@ -143,16 +145,16 @@ class ConditionalLM(Probabilities, Writing):
             labels, size = check_labels(labels), LABEL_SIZE if condition_size is None else condition_size
         else:
             size = condition_size or 0
-        model, tokenizer = writer_model(
-            path_or_config,
-            mask="causal",
-            tokenizer=tokenizer,
-            keep_tokens=keep_tokens,
-            dtype=dtype,
-            seed=seed,
-            changes={"condition_size": size} | model_changes,
-        )
         with seeded_weights(seed):
+            model, tokenizer = open_model(
+                path_or_config,
+                tokenizer,
+                keep_tokens,
+                mask="causal",
+                head="lm",
+                dtype=dtype,
+                **({"condition_size": size} | model_changes),
+            )
             source = ConditionSource(size, labels, conditioner)
         return cls(model, tokenizer, source, max_length=max_length, segment=segment)
 
@@ -212,7 +214,7 @@ class ConditionalLM(Probabilities, Writing):
             DataError: no or broken examples; the message names the example.
             ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
         """
-        check_counts(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
+        check_numbers(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
         if not 0 <= condition_dropout < 1:
             raise ConfigError(f"condition_dropout must be in [0, 1). Received: {condition_dropout}")
         rate = max(learning_rate, min(10 * learning_rate, 1e-3))
@@ -257,7 +259,8 @@ class ConditionalLM(Probabilities, Writing):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write one folder with ``task.json``, the model, its tokenizer, the vectors of labels and null condition and,
-        where there is one, ``conditioner.keras``; whole or not at all."""
+        where there is one, ``conditioner.keras``; whole or not at all.
+        """
         save_task(folder, self.model, self.tokenizer, self.source, max_length=self.max_length, segment=self.segment)
 
     @classmethod
@@ -267,14 +270,13 @@ class ConditionalLM(Probabilities, Writing):
         Raises:
             CheckpointError: a file is missing, damaged or does not fit; the message names it.
         """
-        path, task = read_description(folder, "conditional_lm", "ConditionalLM")
-        source, sizes = load_source(path, task)
+        source, sizes = load_source(folder)
         tokenizer = Tokenizer.from_pretrained(folder)
         model = Transformer.from_pretrained(folder, mask="causal", head="lm", dtype=dtype)
         try:
             return cls(model, tokenizer, source, **sizes)
         except KexueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(f"{Path(folder) / 'task.json'}: {error}") from None
 
     def __repr__(self) -> str:
         config = self.model.config

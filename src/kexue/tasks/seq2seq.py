@@ -1,8 +1,8 @@
 """`Seq2Seq`: from text to text with the weights of an encoder (UniLM)."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,13 +10,15 @@ import keras
 from kexue.decoding import Beam, Generation, generate, stream
 from kexue.decoding.strategies import Search
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
-from kexue.files import atomic_folder
 from kexue.models import Transformer, TransformerConfig
+from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources, stop_token
-from kexue.tasks._writing import check_counts, check_vocabulary, read_description, text_pieces, writer_model
-from kexue.tasks._writing import train as train_network
-from kexue.tasks.pretraining.network import PretrainingModel
+from kexue.tasks._task_files import read_task, write_task
+from kexue.tasks._train import check_numbers, target_network
+from kexue.tasks._train import train as run_training
+from kexue.tasks._writing import text_pieces
 from kexue.text import Tokenizer
+from kexue.training.seeding import seeded_weights
 
 __all__ = ["Seq2Seq"]
 
@@ -101,15 +103,10 @@ class Seq2Seq:
         Raises:
             ConfigError, CheckpointError, DataError: arguments or files that cannot work.
         """
-        model, tokenizer = writer_model(
-            path_or_config,
-            mask="prefix",
-            tokenizer=tokenizer,
-            keep_tokens=keep_tokens,
-            dtype=dtype,
-            seed=seed,
-            changes=model_changes,
-        )
+        with seeded_weights(seed):
+            model, tokenizer = open_model(
+                path_or_config, tokenizer, keep_tokens, mask="prefix", head="lm", dtype=dtype, **model_changes
+            )
         return cls(model, tokenizer, max_source=max_source, max_target=max_target)
 
     def fit(
@@ -161,7 +158,7 @@ class Seq2Seq:
             DataError: no or broken examples; the message names the example.
             ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
         """
-        check_counts(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
+        check_numbers(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
         rows = self._rows(train, "train")
         options: dict[str, Any] = {
             "batch_size": batch_size,
@@ -171,10 +168,8 @@ class Seq2Seq:
         }
         batches = PairBatches(rows, seed=seed, steps=steps_per_epoch, **options)
         held = None if valid is None else PairBatches(self._rows(valid, "valid"), seed=None, **options)
-        network = PretrainingModel(self.model, ("lm",))
-        network.facts = tuple(name for name in network.facts if name != "document_ids")  # one pair a row
-        history, self.best_epoch = train_network(
-            network,
+        history, self.best_epoch = run_training(
+            target_network(self.model),
             batches,
             held,
             job={
@@ -236,11 +231,8 @@ class Seq2Seq:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write one folder with ``task.json``, the model and its tokenizer; whole or not at all."""
-        task = {"format": "kexue-task", "version": 1, "task": "seq2seq"}
-        task |= {"max_source": self.max_source, "max_target": self.max_target}
-        with atomic_folder(folder, last="task.json") as temporary:
-            self.model.save_pretrained(temporary, tokenizer=self.tokenizer)
-            (temporary / "task.json").write_text(json.dumps(task, indent=2) + "\n", encoding="utf-8")
+        sizes = {"max_source": self.max_source, "max_target": self.max_target}
+        write_task(folder, "seq2seq", sizes, self.model, self.tokenizer)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], dtype: Any = None) -> "Seq2Seq":
@@ -249,17 +241,13 @@ class Seq2Seq:
         Raises:
             CheckpointError: a file is missing, damaged or does not fit; the message names it.
         """
-        path, task = read_description(folder, "seq2seq", "Seq2Seq")
-        try:
-            sizes = {name: int(task[name]) for name in ("max_source", "max_target")}
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is not the description of a Seq2Seq: {error!r}") from None
+        task = read_task(folder, "seq2seq", ("max_source", "max_target"), "Seq2Seq")
         tokenizer = Tokenizer.from_pretrained(folder)
         model = Transformer.from_pretrained(folder, mask="prefix", head="lm", dtype=dtype)
         try:
-            return cls(model, tokenizer, **sizes)
-        except KexueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            return cls(model, tokenizer, max_source=int(task["max_source"]), max_target=int(task["max_target"]))
+        except (KexueError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{Path(folder) / 'task.json'}: {error}") from None
 
     def __repr__(self) -> str:
         config = self.model.config

@@ -14,10 +14,13 @@ from kexue.text.batching import (
 from kexue.text.cutting import cut_at_pauses
 from kexue.text.data import (
     ENTITY_FORMATS,
+    READING_FORMATS,
     DataWarning,
     from_tags,
     read_entities,
+    read_reading,
     split,
+    split_reading,
     statistics,
     to_tags,
     write_jsonl,
@@ -29,6 +32,7 @@ from kexue.text.vocabulary import SimplifiedVocabulary, extend_vocabulary, simpl
 __all__ = [
     "DEFAULT_BUCKETS",
     "ENTITY_FORMATS",
+    "READING_FORMATS",
     "Batch",
     "DataWarning",
     "Encoding",
@@ -44,8 +48,10 @@ __all__ = [
     "pack",
     "pad",
     "read_entities",
+    "read_reading",
     "simplify_vocabulary",
     "split",
+    "split_reading",
     "statistics",
     "to_tags",
     "unpack",
