@@ -11,6 +11,7 @@ from kexue.decoding import loop as loops
 from kexue.decoding.choosing import HIDDEN, LENGTH, RUNNING, STOP, Plan
 from kexue.decoding.constraints.base import Constraint, Source
 from kexue.decoding.engine import Engine, make
+from kexue.decoding.guidance import Guidance
 from kexue.decoding.prompts import Row, batch, bucket, read
 from kexue.decoding.strategies import Beam, Greedy, Sample, Search
 from kexue.errors import ConfigError
@@ -72,6 +73,7 @@ def generate(
     count_prompt: bool = False,
     constraint: Constraint | None = None,
     processors: Sequence[Callable[[Any, dict[str, Any]], Any]] = (),
+    guidance: Guidance | None = None,
     decoder_start: Sequence[int] | None = None,
     batch_size: int = 8,
     cached: bool = True,
@@ -97,6 +99,7 @@ def generate(
         processors: functions ``(logits (batch, branches, vocabulary), carry) -> logits`` written with ``keras.ops``;
             ``carry["history"]`` (batch, branches, width) holds prompt and result, ``carry["start"]`` (batch,) the
             length of the prompt, ``carry["t"]`` the number of generated tokens. Each new function is a compilation.
+        guidance: classifier-free guidance, see `kexue.decoding.guidance`; each step costs twice as much.
         decoder_start: see `kexue.decoding.prompts.read`.
         batch_size: prompts that run at once. Prompts are sorted by length, lengths are rounded up to powers of two.
         cached: run each token once; False runs the whole sequence at each step, for models that need it.
@@ -109,9 +112,9 @@ def generate(
     """
     job = _Job(
         model, search, max_tokens, min_tokens, stop, forbidden, repetition_penalty, no_repeat_ngram, count_prompt,
-        constraint, processors, cached,
+        constraint, processors, cached, guidance,
     )  # fmt: skip
-    rows = read(job.engine, prompts, decoder_start)
+    rows = read(job.engine, prompts, decoder_start, guidance)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
     order = sorted(range(len(rows)), key=lambda n: rows[n].size)
@@ -148,6 +151,7 @@ def stream(
     count_prompt: bool = False,
     constraint: Constraint | None = None,
     processors: Sequence[Callable[[Any, dict[str, Any]], Any]] = (),
+    guidance: Guidance | None = None,
 ) -> Iterator[int]:
     """The tokens after one prompt as they are generated; arguments as in `generate`.
 
@@ -161,11 +165,11 @@ def stream(
     """
     job = _Job(
         model, search, max_tokens, min_tokens, stop, forbidden, repetition_penalty, no_repeat_ngram, count_prompt,
-        constraint, processors, cached,
+        constraint, processors, cached, guidance,
     )  # fmt: skip
     if job.search.branches != 1 or isinstance(job.search, Beam):
         raise ConfigError(f"a stream needs Greedy() or Sample(n=1). Received: {job.search!r}")
-    rows = read(job.engine, prompt if hasattr(prompt, "keys") else [prompt], decoder_start)
+    rows = read(job.engine, prompt if hasattr(prompt, "keys") else [prompt], decoder_start, guidance)
     if len(rows) != 1:
         raise ConfigError(f"a stream goes on from one prompt. Received: {len(rows)} prompts")
     return _pieces(_Run(job, rows, [0], 1))
@@ -187,8 +191,11 @@ class _Job:
     def __init__(
         self, model: Any, search: Search | None, max_tokens: int, min_tokens: int, stop: Any, forbidden: Any,
         penalty: float, ngram: int, of_prompt: bool, constraint: Any, processors: Any, cached: bool,
+        guidance: Any,
     ) -> None:  # fmt: skip
-        self.engine: Engine = make(model, cached)
+        if guidance is not None and not isinstance(guidance, Guidance):
+            raise ConfigError(f"guidance must be Guidance(weight, unconditional). Received: {guidance!r:.80}")
+        self.engine: Engine = make(model, cached, guided=guidance is not None)
         self.search = Greedy() if search is None else search
         if not isinstance(self.search, Search):
             raise ConfigError(f"search must be Greedy(), Sample(...) or Beam(...). Received: {search!r}")
@@ -227,7 +234,7 @@ class _Run:
         self.slots = bucket(job.max_tokens)
         if engine.limit is not None:
             self.slots = min(self.slots, engine.limit)
-        rooms = [job.max_tokens if engine.limit is None else engine.limit - len(row.tokens) for row in rows]
+        rooms = [job.max_tokens if engine.limit is None else engine.limit - row.longest for row in rows]
         self.room = np.array([min(n, job.max_tokens) for n in rooms] + [1] * (size - len(rows)), "int32")
         data = search_data(
             search, size_of, job.stop, room=self.room, idle=np.arange(size) >= len(rows), min_tokens=job.min_tokens

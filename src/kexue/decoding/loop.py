@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from kexue.decoding.choosing import DEAD, HIDDEN, RUNNING, Plan, choose
-from kexue.decoding.engine import Engine
+from kexue.decoding.interface import Engine
 from kexue.decoding.strategies import Beam
 
 __all__ = ["Loop", "cached", "compilations", "compiler", "first_carry", "make"]

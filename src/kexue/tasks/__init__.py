@@ -3,6 +3,7 @@
 from kexue._lazy import names_from
 
 _HOME = {
+    "ConditionalLM": "conditional_lm",
     "NER": "ner",
     "Pretrainer": "pretrainer",
     "Reader": "reader",
@@ -10,7 +11,7 @@ _HOME = {
     "SpanReader": "span_reader",
 }
 
-__all__ = ["NER", "Pretrainer", "Reader", "Seq2Seq", "SpanReader"]
+__all__ = ["NER", "ConditionalLM", "Pretrainer", "Reader", "Seq2Seq", "SpanReader"]
 
 
 __getattr__ = names_from(__name__, _HOME)

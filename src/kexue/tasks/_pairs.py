@@ -150,6 +150,10 @@ class PairBatches(keras.utils.PyDataset):
         cut = [chosen[n : n + self.batch_size] for n in range(0, len(chosen), self.batch_size)]
         return [cut[i] for i in rng.permutation(len(cut))] if self.seed is not None else cut
 
+    def order(self) -> list[np.ndarray]:
+        """The rows of each batch of the first pass."""
+        return self._order(0)
+
     def batch(self, members: np.ndarray) -> dict[str, np.ndarray]:
         """Inputs of some rows, filled up with empty ones."""
         shape = (self.batch_size, int(self.lengths[members].max()))

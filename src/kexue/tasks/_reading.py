@@ -26,8 +26,6 @@ from kexue.tasks._train import train as run_training
 from kexue.tasks._windows import Document
 from kexue.text import Tokenizer
 from kexue.text.answer_scores import AnswerScores, score_answers
-from kexue.training.optimizers import AdamW
-from kexue.training.schedules import WarmupLinear
 
 __all__ = ["ReadingTask"]
 
@@ -73,8 +71,12 @@ class ReadingTask(ABC):
         """Batches of rows; options are ``batch_size, draw, steps``."""
 
     @abstractmethod
-    def _network(self, optimizer: Any, jit_compile: bool | str) -> keras.Model:
-        """The compiled network to train."""
+    def _network(self) -> keras.Model:
+        """The network to train."""
+
+    def _loss(self) -> Any:
+        """Its loss, None where it gives its own."""
+        return None
 
     def fit(
         self,
@@ -145,31 +147,34 @@ class ReadingTask(ABC):
             draw = partial(draw_rows, held_choices, negatives)
             held = self._batches(held_rows, seed=None, batch_size=batch_size, draw=draw, steps=None)
         head_rate = self._head_rate(learning_rate, head_learning_rate)
-        optimizer = AdamW(
-            WarmupLinear(learning_rate, max(1, batches.steps * epochs), warmup),
-            rate_rules=[(_HEAD, head_rate / learning_rate)],
+        history, self.best_epoch = run_training(
+            self._network(),
+            batches,
+            held,
+            job={
+                "task": self.kind,
+                "model": self.encoder.config.to_dict(),
+                "sizes": list(self.sizes),
+                "train": digest,
+                "valid": held_digest,
+                "batch_size": batch_size,
+                "head_learning_rate": head_rate,
+                "negatives": negatives,
+            },
+            epochs=epochs,
+            learning_rate=learning_rate,
             weight_decay=weight_decay,
-            global_clipnorm=clip,
+            warmup=warmup,
+            clip=clip,
+            seed=seed,
+            resume=resume,
+            save_every=save_every,
+            callbacks=callbacks,
+            verbose=verbose,
+            jit_compile=jit_compile,
+            rate_rules=[(_HEAD, head_rate / learning_rate)],
+            loss=self._loss(),
         )
-        network = self._network(optimizer, jit_compile)
-        job = {
-            "task": self.kind,
-            "model": self.encoder.config.to_dict(),
-            "sizes": list(self.sizes),
-            "train": digest,
-            "valid": held_digest,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rates": [learning_rate, head_rate],
-            "weight_decay": weight_decay,
-            "warmup": warmup,
-            "clip": clip,
-            "negatives": negatives,
-            "seed": seed,
-            "steps_per_epoch": batches.steps,
-        }
-        options = {"resume": resume, "save_every": save_every, "callbacks": callbacks, "verbose": verbose}
-        history, self.best_epoch = run_training(network, batches, held, job=job, epochs=epochs, seed=seed, **options)
         return history
 
     def _head_rate(self, rate: float, head_rate: float | None) -> float:

@@ -201,10 +201,8 @@ class Reader(ReadingTask):
         options = {"names": self.model.input, "limit": self.model.max_tokens} | options
         return PairBatches(rows, seed=seed, pad_id=self.tokenizer.pad_id, **options)
 
-    def _network(self, optimizer: Any, jit_compile: bool | str) -> keras.Model:
-        network = target_network(self.model)
-        network.compile(optimizer=optimizer, jit_compile=jit_compile)
-        return network
+    def _network(self) -> keras.Model:
+        return target_network(self.model)
 
     def _head_rate(self, rate: float, head_rate: float | None) -> float:
         if head_rate is not None:

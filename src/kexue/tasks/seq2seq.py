@@ -1,7 +1,7 @@
 """`Seq2Seq`: from text to text with the weights of an encoder (UniLM)."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources
 from kexue.tasks._task_files import read_task, write_task
 from kexue.tasks._train import check_numbers, target_network
 from kexue.tasks._train import train as run_training
+from kexue.tasks._writing import text_pieces
 from kexue.text import Tokenizer
-from kexue.training.optimizers import AdamW
-from kexue.training.schedules import WarmupLinear
 from kexue.training.seeding import seeded_weights
 
 __all__ = ["Seq2Seq"]
@@ -169,31 +168,29 @@ class Seq2Seq:
         }
         batches = PairBatches(rows, seed=seed, steps=steps_per_epoch, **options)
         held = None if valid is None else PairBatches(self._rows(valid, "valid"), seed=None, **options)
-        network = target_network(self.model)
-        network.compile(
-            optimizer=AdamW(
-                WarmupLinear(learning_rate, max(1, batches.steps * epochs), warmup),
-                weight_decay=weight_decay,
-                global_clipnorm=clip,
-            ),
+        history, self.best_epoch = run_training(
+            target_network(self.model),
+            batches,
+            held,
+            job={
+                "task": "seq2seq",
+                "model": self.model.config.to_dict(),
+                "train": digest(rows),
+                "valid": None if held is None else digest(held.rows),
+                "batch_size": batch_size,
+            },
+            epochs=epochs,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            clip=clip,
+            seed=seed,
+            resume=resume,
+            save_every=save_every,
+            callbacks=callbacks,
+            verbose=verbose,
             jit_compile=jit_compile,
         )
-        job = {
-            "task": "seq2seq",
-            "model": self.model.config.to_dict(),
-            "train": digest(rows),
-            "valid": None if held is None else digest(held.rows),
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "warmup": warmup,
-            "clip": clip,
-            "seed": seed,
-            "steps_per_epoch": batches.steps,
-        }
-        options = {"resume": resume, "save_every": save_every, "callbacks": callbacks, "verbose": verbose}
-        history, self.best_epoch = run_training(network, batches, held, job=job, epochs=epochs, seed=seed, **options)
         return history
 
     def _rows(self, data: Iterable[Mapping[str, Any]], what: str) -> list[Any]:
@@ -230,7 +227,7 @@ class Seq2Seq:
         """The target of a text as it is written, piece by piece; arguments as in `kexue.decoding.stream`."""
         source = encode_sources(self.tokenizer, [text], self.max_source)[0]
         options = {"max_tokens": self.max_target, "stop": self.stop} | options
-        return _pieces(self.tokenizer.decode, stream(self.model, source, search, **options))
+        return text_pieces(self.tokenizer.decode, stream(self.model, source, search, **options))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write one folder with ``task.json``, the model and its tokenizer; whole or not at all."""
@@ -258,18 +255,3 @@ class Seq2Seq:
             f"Seq2Seq({config.family} {config.num_layers}x{config.hidden_size}, max_source={self.max_source}, "
             f"max_target={self.max_target}, {self.model.count_params():,} parameters)"
         )
-
-
-def _pieces(decode: Callable[[list[int]], str], tokens: Iterator[int]) -> Iterator[str]:
-    """New characters of the text so far; what may still change (the last character of a broken one) waits."""
-    ids: list[int] = []
-    shown = ""
-    for token in tokens:
-        ids.append(token)
-        text = decode(ids)
-        if text.startswith(shown) and not text.endswith("\ufffd"):
-            yield text[len(shown) :]
-            shown = text
-    rest = decode(ids)
-    if rest.startswith(shown) and len(rest) > len(shown):
-        yield rest[len(shown) :]

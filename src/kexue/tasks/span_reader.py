@@ -192,9 +192,11 @@ class SpanReader(ReadingTask):
         options = {"max_length": self.sizes.passage + self.sizes.question, "pad_id": self.tokenizer.pad_id} | options
         return Batches(rows, self._head, seed=seed or 0, **options)
 
-    def _network(self, optimizer: Any, jit_compile: bool | str) -> keras.Model:
-        self.model.compile(optimizer=optimizer, loss=self._head.loss(), jit_compile=jit_compile)
+    def _network(self) -> keras.Model:
         return self.model
+
+    def _loss(self) -> Any:
+        return self._head.loss()
 
     # ---------------------------------------------------------------- answers
 

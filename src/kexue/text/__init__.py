@@ -11,6 +11,7 @@ from kexue.text.batching import (
     unpack,
     windows,
 )
+from kexue.text.cutting import cut_at_pauses
 from kexue.text.data import (
     ENTITY_FORMATS,
     READING_FORMATS,
@@ -40,6 +41,7 @@ __all__ = [
     "Tokenizer",
     "Truncation",
     "bucket_length",
+    "cut_at_pauses",
     "extend_vocabulary",
     "from_tags",
     "length_batches",
