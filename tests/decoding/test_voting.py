@@ -30,6 +30,7 @@ def stops_at_once(prompt: list[int]) -> bool:
 
 POOL = prompts(60, 0)
 OPEN = [prompt for prompt in POOL if not stops_at_once(prompt)]
+SHAPES = (1, 3, 4, 2, 3) if EAGER else (3, 4, 3, 4, 3)  # elsewhere each power of two is a compilation
 CLOSED = [prompt for prompt in POOL if stops_at_once(prompt)]
 
 
@@ -109,7 +110,7 @@ def test_the_example_of_the_article() -> None:
 def test_greedy_against_numpy(vote: str, copy: bool) -> None:
     """Texts, scores, who voted and with what; a text that is copied is a piece of a passage that voted."""
     rng = np.random.default_rng(2)
-    questions = [[POOL[i] for i in rng.choice(len(POOL), n, replace=False)] for n in (1, 3, 4, 2, 3)]
+    questions = [[POOL[i] for i in rng.choice(len(POOL), n, replace=False)] for n in SHAPES]
     questions.append(CLOSED[:3])
     found = run([ask(rows, copy) for rows in questions], vote=vote, batch_size=4)
     for rows, (one,) in zip(questions, found, strict=True):
@@ -214,12 +215,12 @@ def test_few_compilations() -> None:
 
     def requests(count: int) -> None:
         for _ in range(count):
-            questions = [ask([POOL[i] for i in rng.choice(len(POOL), n)], True) for n in rng.integers(1, 5, 3)]
+            questions = [ask([POOL[i] for i in rng.choice(len(POOL), n)], True) for n in rng.integers(1, 3, 3)]
             vote_generate(model, questions, stop=STOP, max_tokens=ROOM, batch_size=1)
 
     before = compilations(make(model))
-    requests(20)
-    assert compilations(make(model)) - before <= 6  # one, two or four passages; begin and go
+    requests(10)
+    assert compilations(make(model)) - before <= 4  # one or two passages; begin and go
 
 
 def test_errors() -> None:

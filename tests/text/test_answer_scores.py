@@ -32,7 +32,8 @@ def test_segments() -> None:
     "text",
     [
         "omega force", "a, b and 1,000.5 (about) it's 5%", "what?! \"quoted\" [x] {y} <z>", "don't we'll i'm you'd ",
-        "mr. smith... went", "a&b c@d #e $5; end.", "'single' quotes", "u.s.a. and e.g. this", "end.)", "$1.2bn", "\"r. d",
+        "mr. smith... went", "a&b c@d #e $5; end.", "'single' quotes", "u.s.a. and e.g. this", "end.)",
+        "$1.2bn", "\"r. d", "a—b ‘c",
         "o'neil",
     ],
 )  # fmt: skip
