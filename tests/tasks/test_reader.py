@@ -225,7 +225,7 @@ def test_a_training_that_was_stopped_goes_on(make: Any, tmp_path: Path) -> None:
     assert again.best_epoch == straight.best_epoch
     for one, other in zip(arrays(again.model), arrays(straight.model), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ConfigError, match="another job: negatives was 0.3"):
+    with pytest.raises(ConfigError, match=r"another job: negatives was 0\.3"):
         again.fit(train, valid, **options | {"negatives": 0.5}, **state)
     task_folder = tmp_path / "task"
     again.save(task_folder)
@@ -261,7 +261,7 @@ def test_damaged_folders(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message):
             Reader.load(tmp_path / "one")
     (tmp_path / "two" / "head.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="head.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"head\.safetensors is missing"):
         SpanReader.load(tmp_path / "two")
 
 
