@@ -3,8 +3,9 @@
 python examples/reading/squad_style.py cmrc|drcd write|point [--data FOLDER] [--epochs 3] [--output runs/reading]
 
 Only the development sets (and DRCD's test set) are at hand. CMRC 2018: trained on the questions of four fifths of the
-articles of the development set, scored on the rest. DRCD: trained on the development set, scored on the questions of the
-test set about articles that the development set does not have. No passage is on both sides.
+articles of the development set, scored on the rest. DRCD: trained on the development set, scored on the questions of
+the test set about articles that the development set does not have. No passage is on both sides. Every question has an
+answer, so that one is given in any case.
 
 zh-mini knows no traditional characters; with the package opencc installed DRCD is read in simplified ones (--original
 leaves it as it is).

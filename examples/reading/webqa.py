@@ -1,10 +1,10 @@
-"""WebQA by writing: zh-mini reads encyclopaedia and forum snippets, one alone or five of which four are about other things.
+"""WebQA by writing: zh-mini reads snippets of the web, one alone or five of which four are about other things.
 
 python examples/reading/webqa.py [--data FOLDER] [--epochs 5] [--output runs/webqa]
 
-The data set has one passage for each question, and it always holds the answer. Here each question gets passages of other
-questions beside it, so that the reader must learn to say "not here": two for training, four for the second score. A
-fifth of the questions is held out, with no passage in common with the rest.
+The data set has one passage for each question, and it always holds the answer. Here each question gets passages of
+other questions beside it, so that the reader must learn to say "not here": two for training, four for the second score.
+A fifth of the questions is held out, with no passage in common with the rest.
 """
 
 import argparse
