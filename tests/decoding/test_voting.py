@@ -54,14 +54,17 @@ def grams(rows: list[list[int]], text: tuple[int, ...]) -> set[int]:
     return {row[i + n] for row in rows for i in range(len(row) - n) if tuple(row[i : i + n]) == text} | {STOP}
 
 
-def greedy(rows: list[list[int]], vote: str, copy: bool = False) -> tuple[list[int], float]:
+def greedy(
+    rows: list[list[int]], vote: str, copy: bool = False, sources: list[list[int]] | None = None
+) -> tuple[list[int], float]:
+    """The text and its score; ``sources`` to copy from instead of the passages that vote."""
     rows = [row for row in rows if not stops_at_once(row)]
     text: list[int] = []
     total = 0.0
     while rows and len(text) < ROOM:
         s = scores(rows, tuple(text), vote)
         if copy:
-            s = np.where(np.isin(np.arange(len(s)), list(grams(rows, tuple(text)))), s, -np.inf)
+            s = np.where(np.isin(np.arange(len(s)), list(grams(sources or rows, tuple(text)))), s, -np.inf)
         token = int(np.argmax(s))
         total += float(s[token])
         if token == STOP:
@@ -112,6 +115,9 @@ def test_greedy_against_numpy(vote: str, copy: bool) -> None:
     rng = np.random.default_rng(2)
     questions = [[POOL[i] for i in rng.choice(len(POOL), n, replace=False)] for n in SHAPES]
     questions.append(CLOSED[:3])
+    if copy:  # one where a passage that has left would allow another token
+        pairs = [[one, other] for one in OPEN for other in CLOSED]
+        questions.append(next(rows for rows in pairs if greedy(rows, vote, True) != greedy(rows, vote, True, rows)))
     found = run([ask(rows, copy) for rows in questions], vote=vote, batch_size=4)
     for rows, (one,) in zip(questions, found, strict=True):
         text, total = greedy(rows, vote, copy)

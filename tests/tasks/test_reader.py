@@ -18,6 +18,7 @@ from kexue.errors import CheckpointError, ConfigError, DataError
 from kexue.models import Transformer
 from kexue.tasks import Reader, SpanReader
 from kexue.tasks._passages import Choices, Question, Sizes, check_question, documents, draw_rows, spans_in, target_in
+from kexue.tasks.reader import _place
 from kexue.text import DataWarning
 
 EAGER = keras.backend.backend() == "torch"
@@ -33,8 +34,9 @@ def arrays(model: Any) -> list[np.ndarray]:
 # ---------------------------------------------------------------- rows
 
 
-def test_windows_hold_every_token() -> None:
-    sizes = Sizes.checked(tokenizer(), 12, 4, 3)
+@pytest.mark.parametrize("stride", range(1, 8))
+def test_windows_hold_every_token(stride: int) -> None:
+    sizes = Sizes.checked(tokenizer(), 12, 4, stride)
     (document,) = documents(tokenizer(), [check_question({"question": "c", "passages": [LONG]}, "x")], sizes, "x")[0]
     ids = tokenizer().encode(LONG).token_ids[1:-1]
     seen = set()
@@ -47,7 +49,7 @@ def test_windows_hold_every_token() -> None:
         assert row[window.first : window.first + window.size] == part
         seen |= set(range(window.start, window.start + window.size))
     assert seen == set(range(len(ids)))
-    assert [w.start for w in document.windows] == [3 * n for n in range(len(document.windows))]
+    assert [w.start for w in document.windows] == [stride * n for n in range(len(document.windows))]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -131,6 +133,25 @@ def test_answers_stand_where_they_say(make: Any) -> None:
     free = task.predict(data)
     for record, one in zip(data, free, strict=True):
         check_place(record, one)
+
+
+def test_places_of_tokens() -> None:
+    """The characters of any tokens of a window are read as these tokens; of several places the first."""
+    task = reader(max_passage=9, stride=3)
+    text = " A:甲、乙；B: 丙ａ:甲"
+    (document,) = task._read([Question("a", (text,))], "x")[0]
+    for window in document.windows:
+        ids = window.token_ids[window.first : window.first + window.size].tolist()
+        for i in range(len(ids)):
+            for j in range(i + 1, len(ids) + 1):
+                place = _place(document, window, ids[i:j])
+                assert place is not None
+                again = task.tokenizer.encode(text[slice(*place)].translate(task.marks)).token_ids[1:-1].tolist()
+                assert again == ids[i:j]
+                first = next(k for k in range(i + 1) if ids[k : k + j - i] == ids[i:j])
+                assert place[0] == document.encoding.offsets[document.first + window.start + first, 0]
+        assert _place(document, window, [TOKENS.index("h")]) is None
+        assert _place(document, window, ids * 2) is None
 
 
 @many
