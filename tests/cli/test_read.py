@@ -1,4 +1,4 @@
-"""``kexue train reader`` and ``kexue read``: as a user would, killed half-way, and with everything that can go wrong."""
+"""``kexue train reader`` and ``kexue read``: as a user would, killed half-way, and with all that can go wrong."""
 
 import json
 import os
