@@ -45,7 +45,7 @@ def main() -> None:
     five = with_others(test, 4, seed=2)
     own = [record["passages"].index(one["passages"][0]) for record, one in zip(five, test, strict=True)]
     for vote in VOTES:
-        found = reader.predict(five, vote=vote, **options)
+        found = reader.predict(five, vote=vote, cut=True, **options)
         right = np.mean([answer["passage"] == place for answer, place in zip(found, own, strict=True)])
         print(f"five passages, vote {vote}: {right:.1%} of the answers come from the question's own")
         answers = [record["answers"] for record in five]
