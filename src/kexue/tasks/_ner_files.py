@@ -12,6 +12,7 @@ from kexue.checkpoints import open_checkpoint, write_safetensors
 from kexue.errors import CheckpointError, KexueError
 from kexue.files import atomic_folder
 from kexue.models import Transformer
+from kexue.tasks.loading import read_task
 from kexue.text import Tokenizer
 
 __all__ = ["load", "save"]
@@ -42,7 +43,10 @@ def save(ner: Any, folder: str | os.PathLike[str]) -> None:
 def load(cls: Any, folder: str | os.PathLike[str], dtype: Any, pre_tokenize: Any) -> Any:
     """See `NER.load`."""
     path = Path(folder) / "task.json"
-    task = _read_task(path)
+    task = read_task(folder, "ner")
+    missing = [name for name in _FIELDS if name not in task]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}.")
     if pre_tokenize is None:
         pre_tokenize = task.get("pre_tokenize")
         if pre_tokenize == "custom":
@@ -72,22 +76,3 @@ def load(cls: Any, folder: str | os.PathLike[str], dtype: Any, pre_tokenize: Any
     for name, array in arrays.items():
         weights[name].assign(array)
     return ner
-
-
-def _read_task(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: expected a folder that NER.save wrote.")
-    try:
-        task = json.loads(path.read_text(encoding="utf-8"))
-        kind, version = task["format"], task["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not the description of a task: {error!r}") from None
-    if kind != "kexue-task" or version != 1 or task.get("task") != "ner":
-        raise CheckpointError(
-            f"{path}: expected a kexue-task of version 1 and kind ner. Received: {kind!r}, version {version!r}, "
-            f"kind {task.get('task')!r}"
-        )
-    missing = [name for name in _FIELDS if name not in task]
-    if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}.")
-    return task

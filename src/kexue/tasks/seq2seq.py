@@ -13,9 +13,12 @@ from kexue.decoding.strategies import Search
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
 from kexue.files import atomic_folder
 from kexue.models import Transformer, TransformerConfig
+from kexue.tasks._generated import GenerationScores, evaluate, target_network
 from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources, stop_token
+from kexue.tasks.loading import read_task
 from kexue.tasks.pretraining.network import PretrainingModel
 from kexue.text import Tokenizer, simplify_vocabulary
+from kexue.text.scores import METRICS
 from kexue.training.best import BestWeights
 from kexue.training.optimizers import AdamW
 from kexue.training.resume import Resume
@@ -80,6 +83,7 @@ class Seq2Seq:
         self.model, self.tokenizer = model, tokenizer
         self.max_source, self.max_target = max_source, max_target
         self.stop = stop_token(tokenizer)
+        self.judge: PretrainingModel | None = None
 
     @classmethod
     def from_pretrained(
@@ -198,8 +202,7 @@ class Seq2Seq:
         }
         batches = PairBatches(rows, seed=seed, steps=steps_per_epoch, **options)
         held = None if valid is None else PairBatches(self._rows(valid, "valid"), seed=None, **options)
-        network = PretrainingModel(self.model, ("lm",))
-        network.facts = tuple(name for name in network.facts if name != "document_ids")  # one pair a row
+        network = target_network(self)
         network.compile(
             optimizer=AdamW(
                 WarmupLinear(learning_rate, max(1, batches.steps * epochs), warmup),
@@ -274,6 +277,36 @@ class Seq2Seq:
             return self.predict([texts], search, **options)[0]
         return [self.tokenizer.decode(tokens) for tokens in self.generate(texts, search, **options).best]
 
+    def evaluate(
+        self,
+        pairs: Iterable[Mapping[str, Any]],
+        search: Search | None = None,
+        *,
+        metrics: Sequence[str] = METRICS,
+        tokenize: str = "zh",
+        batch_size: int = 8,
+        **options: Any,
+    ) -> GenerationScores:
+        """Loss of the targets, and scores of what is written for the sources.
+
+        Sources over ``max_source`` lose their end as in training. The loss is that of targets cut at ``max_target``
+        tokens; the scores compare with whole targets.
+
+        Args:
+            pairs: ``{"source": str, "target": str}``.
+            search: see `generate`; the first result of each text counts.
+            metrics: some of ``"bleu"``, ``"chrf"``, ``"rouge"``; see `kexue.text.scores`. They need the extra
+                ``kexue[metrics]``; ``()`` asks for the loss and the texts alone.
+            tokenize: of BLEU.
+            batch_size: pairs in a batch.
+            **options: of `kexue.decoding.generate`.
+
+        Raises:
+            DataError: no or broken examples; the message names the example.
+            ConfigError: arguments that cannot work, or an extra that is not installed.
+        """
+        return evaluate(self, pairs, search, metrics, tokenize, batch_size, options)
+
     def stream(self, text: str, search: Search | None = None, **options: Any) -> Iterator[str]:
         """The target of a text as it is written, piece by piece; arguments as in `kexue.decoding.stream`."""
         source = encode_sources(self.tokenizer, [text], self.max_source)[0]
@@ -296,16 +329,11 @@ class Seq2Seq:
             CheckpointError: a file is missing, damaged or does not fit; the message names it.
         """
         path = Path(folder) / "task.json"
-        if not path.is_file():
-            raise CheckpointError(f"{path} does not exist: expected a folder that Seq2Seq.save wrote.")
+        task = read_task(folder, "seq2seq")
         try:
-            task = json.loads(path.read_text(encoding="utf-8"))
             sizes = {name: int(task[name]) for name in ("max_source", "max_target")}
-            known = (task["format"], task["version"], task["task"]) == ("kexue-task", 1, "seq2seq")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is not the description of a Seq2Seq: {error!r}") from None
-        if not known:
-            raise CheckpointError(f"{path}: expected a kexue-task of version 1 and kind seq2seq. Received: {task}")
         tokenizer = Tokenizer.from_pretrained(folder)
         model = Transformer.from_pretrained(folder, mask="prefix", head="lm", dtype=dtype)
         try:

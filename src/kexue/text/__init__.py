@@ -13,9 +13,11 @@ from kexue.text.batching import (
 )
 from kexue.text.data import (
     ENTITY_FORMATS,
+    PAIR_FORMATS,
     DataWarning,
     from_tags,
     read_entities,
+    read_pairs,
     split,
     statistics,
     to_tags,
@@ -28,6 +30,7 @@ from kexue.text.vocabulary import SimplifiedVocabulary, extend_vocabulary, simpl
 __all__ = [
     "DEFAULT_BUCKETS",
     "ENTITY_FORMATS",
+    "PAIR_FORMATS",
     "Batch",
     "DataWarning",
     "Encoding",
@@ -42,6 +45,7 @@ __all__ = [
     "pack",
     "pad",
     "read_entities",
+    "read_pairs",
     "simplify_vocabulary",
     "split",
     "statistics",

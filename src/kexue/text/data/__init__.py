@@ -1,12 +1,14 @@
 """Readers of data sets."""
 
 from kexue.text.data.entities import ENTITY_FORMATS, read_entities, split, statistics, write_jsonl
+from kexue.text.data.pairs import PAIR_FORMATS, read_pairs
 from kexue.text.data.records import Example
 from kexue.text.data.sources import DataWarning
 from kexue.text.data.tags import SCHEMES, Scheme, Span, from_tags, split_tag, to_tags
 
 __all__ = [
     "ENTITY_FORMATS",
+    "PAIR_FORMATS",
     "SCHEMES",
     "DataWarning",
     "Example",
@@ -14,6 +16,7 @@ __all__ = [
     "Span",
     "from_tags",
     "read_entities",
+    "read_pairs",
     "split",
     "split_tag",
     "statistics",

@@ -1,0 +1,44 @@
+"""How ``kexue predict`` and ``kexue evaluate`` serve each kind of saved task.
+
+A kind has a module with
+
+- ``PREDICT`` and ``EVALUATE``: names of the options that it understands beside those of every task;
+- ``records(task, lines, batch_size, **options)``: a record for each ``(place, line)``, in order;
+- ``show(task, record)``: prints one for people;
+- ``score(task, path, format, batch_size, **options)``: scores with ``as_dict()`` and ``table()``, and their number of
+  examples.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from kexue.cli._common import die
+
+__all__ = ["SERVED", "chosen", "server"]
+
+SERVED = {
+    "ner": "kexue.cli._serve_ner",
+    "seq2seq": "kexue.cli._serve_seq2seq",
+}
+
+
+def server(folder: Path) -> Any:
+    """The module that serves the folder's task.
+
+    Raises:
+        CheckpointError: there is no task in the folder.
+    """
+    from kexue.tasks.loading import read_task
+
+    return import_module(SERVED[read_task(folder)["task"]])
+
+
+def chosen(options: Mapping[str, Any], known: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """The options that were given; one that the task does not know ends the command."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in known:
+            die(f"--{name.replace('_', '-')} is not for the kind of task in {folder}.")
+    return given
