@@ -154,9 +154,9 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         Seq2Seq.load(tmp_path)
     for content, message in (
-        ('{"format": "kexue-task", "version": 1, "task": "ner"}', "kind seq2seq.*NER.load"),
+        ('{"format": "kexue-task", "version": 1, "task": "ner"}', "kind seq2seq, which Seq2Seq.save writes.*'ner'"),
         ('{"format": "kexue-task", "version": 1, "task": "seq2seq"}', "max_source"),
-        ("[]", "description of a task"),
+        ("[]", "description of a Seq2Seq"),
     ):
         (tmp_path / "task.json").write_text(content)
         with pytest.raises(CheckpointError, match=message):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kexue.cli._common import die
+from kexue.errors import ConfigError
 
 __all__ = ["SERVED", "chosen", "server"]
 
@@ -29,10 +30,14 @@ def server(folder: Path) -> Any:
 
     Raises:
         CheckpointError: there is no task in the folder.
+        ConfigError: one of another kind.
     """
-    from kexue.tasks.loading import read_task
+    from kexue.tasks.loading import kind_of
 
-    return import_module(SERVED[read_task(folder)["task"]])
+    kind = kind_of(folder)
+    if kind not in SERVED:
+        raise ConfigError(f"{folder} holds a task of the kind {kind}; this command serves {', '.join(SERVED)}.")
+    return import_module(SERVED[kind])
 
 
 def chosen(options: Mapping[str, Any], known: tuple[str, ...], folder: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Scores of a saved task on labelled data: precision, recall and F1 of entities, for each label and in all; BLEU,
-    chrF, ROUGE and perplexity of a seq2seq task (with the extra kexue[metrics]).
+    chrF, ROUGE and perplexity of a seq2seq task (needs the extra 'metrics').
     """
     start_keras()
     served = server(folder)

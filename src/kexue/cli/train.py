@@ -157,7 +157,7 @@ def seq2seq(
         Path | None, typer.Option(help="Validation data, which picks the best epoch; a tenth of --data by default.")
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(help="Test data: BLEU, chrF and ROUGE at the end (kexue[metrics]).")
+        Path | None, typer.Option(help="Test data: BLEU, chrF and ROUGE at the end (the extra 'metrics').")
     ] = None,
     format: Annotated[str, typer.Option(help="auto, jsonl, tsv or csl.")] = "auto",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trained task.")] = Path("runs/seq2seq"),

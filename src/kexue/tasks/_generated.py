@@ -7,11 +7,11 @@ from typing import Any
 
 from kexue.errors import DataError
 from kexue.tasks._pairs import PairBatches, check_pairs, encode_pairs
-from kexue.tasks.pretraining.network import PretrainingModel
+from kexue.tasks._train import target_network
 from kexue.text.scores import score_texts
 from kexue.training.feeding import feed
 
-__all__ = ["GenerationScores", "evaluate", "target_network"]
+__all__ = ["GenerationScores", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,6 @@ class GenerationScores:
         return "\n".join(f"{name:<20}{value:>10}" for name, value in rows)
 
 
-def target_network(task: Any) -> PretrainingModel:
-    """The task's model with a head that looks at targets only, and their losses."""
-    network = PretrainingModel(task.model, ("lm",))
-    network.facts = tuple(name for name in network.facts if name != "document_ids")  # one pair a row
-    return network
-
-
 def evaluate(
     task: Any,
     pairs: Iterable[Mapping[str, Any]],
@@ -89,7 +82,7 @@ def evaluate(
         limit=task.model.max_tokens,
     )
     if task.judge is None:
-        task.judge = target_network(task)  # kept, so that it is compiled once
+        task.judge = target_network(task.model)  # kept, so that it is compiled once
         task.judge.compile()
     figures = task.judge.evaluate(feed(batches), verbose=0, return_dict=True)
     found = task.generate([pair["source"] for pair in data], search, batch_size=batch_size, **options)

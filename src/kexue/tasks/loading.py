@@ -1,20 +1,30 @@
 """`load`: whatever task a folder holds."""
 
-import json
 import os
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from kexue.errors import CheckpointError
+from kexue.tasks._task_files import open_task
 
-__all__ = ["TASKS", "load", "read_task"]
+__all__ = ["TASKS", "kind_of", "load"]
 
 TASKS = {
-    "ner": ("kexue.tasks.ner", "NER"),
-    "seq2seq": ("kexue.tasks.seq2seq", "Seq2Seq"),
+    "conditional_lm": "kexue.tasks.conditional_lm.ConditionalLM",
+    "ner": "kexue.tasks.ner.NER",
+    "reader": "kexue.tasks.reader.Reader",
+    "seq2seq": "kexue.tasks.seq2seq.Seq2Seq",
+    "span-reader": "kexue.tasks.span_reader.SpanReader",
 }
 """What ``task.json`` calls a task, and the class that loads it."""
+
+
+def kind_of(folder: str | os.PathLike[str]) -> str:
+    """The name in `TASKS` of the task that a folder holds.
+
+    Raises:
+        CheckpointError: no task, an unknown one, or a broken ``task.json``.
+    """
+    return str(open_task(folder, list(TASKS), "task")["task"])
 
 
 def load(folder: str | os.PathLike[str], **options: Any) -> Any:
@@ -27,34 +37,5 @@ def load(folder: str | os.PathLike[str], **options: Any) -> Any:
     Raises:
         CheckpointError: no task, an unknown one, or a damaged one; the message names the file.
     """
-    module, name = TASKS[read_task(folder)["task"]]
+    module, name = TASKS[kind_of(folder)].rsplit(".", 1)
     return getattr(import_module(module), name).load(folder, **options)
-
-
-def read_task(folder: str | os.PathLike[str], kind: str | None = None) -> dict[str, Any]:
-    """The checked content of ``task.json``.
-
-    Args:
-        folder: of the task.
-        kind: a name of `TASKS` that it must be; None: any.
-
-    Raises:
-        CheckpointError: there is none, it is broken, or of another kind.
-    """
-    path = Path(folder) / "task.json"
-    if not path.is_file():
-        names = TASKS[kind][1] if kind is not None else " or ".join(name for _, name in TASKS.values())
-        raise CheckpointError(f"{path} does not exist: expected a folder that {names}.save wrote.")
-    try:
-        task = json.loads(path.read_text(encoding="utf-8"))
-        form, version, found = task["format"], task["version"], task["task"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not the description of a task: {error!r}") from None
-    wanted = [kind] if kind is not None else list(TASKS)
-    if form != "kexue-task" or version != 1 or found not in wanted:
-        hint = f" {TASKS[found][1]}.load reads it." if kind is not None and found in TASKS else ""
-        raise CheckpointError(
-            f"{path}: expected a kexue-task of version 1 and kind {' or '.join(wanted)}. Received: {form!r}, "
-            f"version {version!r}, kind {found!r}.{hint}"
-        )
-    return dict(task)
