@@ -16,6 +16,12 @@ EXAMPLE = (
     "or without any checkpoint   kexue train ner --data train.bio --model small --epochs 20"
 )
 
+
+SEQ2SEQ_EXAMPLE = (
+    "Example: kexue train seq2seq --data pairs.jsonl --model zh-mini --output runs/titles   then   "
+    "kexue generate runs/titles - < texts.txt"
+)
+
 READER_EXAMPLE = (
     "Example: kexue train reader --data train.json --format squad --model zh-mini --output runs/reader   then   "
     'kexue read runs/reader -q "question" "passage"'
@@ -132,6 +138,90 @@ def ner(
         run(settings, restart=restart or not resume)
     except KeyboardInterrupt:
         die("interrupted. The same command goes on after the last finished epoch; --restart begins anew.", 130)
+
+
+@app.command("seq2seq", epilog=SEQ2SEQ_EXAMPLE)
+@guarded
+def seq2seq(
+    *,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Pairs: JSON Lines of source and target, or lines source TAB target (.gz and .xz too), "
+            "archive.zip/member, or a folder with splits."
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Folder of a checkpoint with an MLM head, or zh-mini, which comes with kexue; or, for random initial "
+            "weights, a configuration file (.json) or a built-in size: tiny, small, medium."
+        ),
+    ] = "zh-mini",
+    valid: Annotated[
+        Path | None, typer.Option(help="Validation data, which picks the best epoch; a tenth of --data by default.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Test data: BLEU, chrF and ROUGE at the end (the extra 'metrics').")
+    ] = None,
+    format: Annotated[str, typer.Option(help="auto, jsonl, tsv or csl.")] = "auto",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trained task.")] = Path("runs/seq2seq"),
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="2e-5 by default, 1e-3 for hidden sizes below 512 (as zh-mini) and random weights.",
+            show_default=False,
+        ),
+    ] = None,
+    max_source: Annotated[int, typer.Option(min=4, help="Most tokens of a source; longer ones lose their end.")] = 256,
+    max_target: Annotated[int, typer.Option(min=2, help="Most tokens of a target.")] = 64,
+    slim: Annotated[
+        bool, typer.Option("--slim/--no-slim", help="Leave out tokens that the tokenizer can never produce.")
+    ] = False,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states, beside those of epochs.")] = 200,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer", "--vocab", help="tokenizer.json, vocab.txt or their folder, instead of the model's."
+        ),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Keras policy such as mixed_bfloat16.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training in the same --output.")
+    ] = True,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, whatever is in --output; a finished task is replaced.")
+    ] = False,
+) -> None:
+    """Train a writer of texts from texts and save it as a folder for `kexue generate` and `kexue evaluate`."""
+    start_keras()
+    from kexue.cli._train_seq2seq import Settings, run
+
+    settings = Settings(
+        data=data,
+        model=model,
+        valid=valid,
+        test=test,
+        format=format,
+        output=output,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_source=max_source,
+        max_target=max_target,
+        slim=slim,
+        save_every=save_every,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        seed=seed,
+    )
+    try:
+        run(settings, restart=restart or not resume)
+    except KeyboardInterrupt:
+        die("interrupted. The same command goes on where the state was last saved; --restart begins anew.", 130)
 
 
 @app.command("reader", epilog=READER_EXAMPLE)
