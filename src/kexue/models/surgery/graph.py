@@ -116,9 +116,7 @@ class Graph:
             if name in self.by_address:
                 return [self.by_address[name]]
             found = [
-                call
-                for call in self.calls
-                if fnmatchcase(call.address, what) or fnmatchcase(call.operation.name, what)
+                call for call in self.calls if fnmatchcase(call.address, what) or fnmatchcase(call.operation.name, what)
             ]
         else:
             found = [call for call in self.calls if call.operation is what]
@@ -190,7 +188,9 @@ class Graph:
         hint = f" Near are: {', '.join(near)}." if near else ""
         for inner in {id(c.operation): c.operation for c in self.calls if has_graph(c.operation)}.values():
             if name in {call.operation.name for call in Graph(inner).calls}:
-                hint = f" It is a layer inside the nested model {inner.name}, which surgery takes as a model of its own."
+                hint = (
+                    f" It is a layer inside the nested model {inner.name}, which surgery takes as a model of its own."
+                )
         return ConfigError(f"{self.model.name} has nothing called {name!r}.{hint} `addresses(model)` lists all.")
 
 
