@@ -68,7 +68,11 @@ class TrainingProgress(keras.callbacks.Callback):
         self.began = time.perf_counter()
         if self.bar is not None:
             self.bar.reset(
-                self.task, total=self.params.get("steps"), description=f"{self.name}epoch {epoch + 1}", loss="...", speed=""
+                self.task,
+                total=self.params.get("steps"),
+                description=f"{self.name}epoch {epoch + 1}",
+                loss="...",
+                speed="",
             )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
