@@ -205,7 +205,8 @@ REFUSED = {
     "1/(x-x)": "division by zero",
     "1/(sin(x)^2+cos(x)^2-1)": "divides by zero",
     "log(sin(x)^2+cos(x)^2-1)": "logarithm of zero",
-    "abs(x)": "sign",
+    "sign(x)": "sign",
+    "atan2(x,y)": "quotient",
     "(": "ends early",
     "x + * y": "operand",
     "x..y": "character",
@@ -265,6 +266,9 @@ def test_assumptions_are_told():
     field = Field("r", ["M"])
     field("sqrt(1 - 2*M/r)")
     assert any("-2*M + r > 0" in text for text in field.assumptions)
+    field = Field("x y")
+    assert field("abs(x - y)*sqrt(pi)") == field("(x - y)*sqrt(pi)")
+    assert field.assumptions == ("x - y > 0 (out of a square root)",)  # that pi is positive need not be told
     field = Field("x y")
     assert field("sqrt(1 - cos(x)^2)") == field("sin(x)")
     assert any("sin(x) > 0" in text for text in field.assumptions)

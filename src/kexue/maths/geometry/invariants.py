@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.curvature import Pairs
 from kexue.maths.geometry.field import Element
+from kexue.maths.geometry.field.element import Scalar
 from kexue.maths.geometry.petrov import petrov_of_operator
 from kexue.maths.geometry.tensors import signature_of
 
@@ -41,6 +42,21 @@ class NewmanPenrose:
 
     psi: tuple[Element, ...]
     tetrad: tuple[Vector, ...]
+    note: ClassVar[str] = "Psi_2 = C(l, m, mbar, n), l.n = -1, m.mbar = 1; C of Misner, Thorne, Wheeler"
+
+    def __str__(self) -> str:
+        lines = [f"Psi_{k} = {value}" for k, value in enumerate(self.psi)]
+        return "\n".join([f"# {self.note}", *lines])
+
+    __repr__ = __str__
+
+    def latex(self) -> str:
+        """The five scalars in LaTeX, one line each."""
+        lines = [rf"\Psi_{k} &= {value.latex()}" for k, value in enumerate(self.psi)]
+        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
 
 
 class Invariants:
@@ -65,7 +81,7 @@ class Invariants:
         @property
         def orthonormal_frame(self) -> Frame: ...
         def curvature_in(self, frame: Frame | None = None, route: str | None = None) -> Curvature: ...
-        def ricci_scalar(self) -> Element: ...
+        def ricci_scalar(self) -> Scalar: ...
 
     def kretschmann(self) -> Element:
         """``K = R_abcd R^abcd``."""
@@ -125,7 +141,7 @@ class Invariants:
     def riemann_cubed(self) -> Element:
         """``R_ab^cd R_cd^ef R_ef^ab``."""
         value = self.curvature.trace_of_product([self.curvature.riemann_mixed] * 3) * 8
-        return value if self.conventions.riemann > 0 else -value
+        return Scalar.of(value if self.conventions.riemann > 0 else -value, str(self.conventions))
 
     def chern_pontryagin(self) -> Element:
         """``*R_abcd R^abcd`` with ``*R_abcd = epsilon_abef R^ef_cd / 2``, four dimensions, orientation of the chart."""
