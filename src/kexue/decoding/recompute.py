@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kexue.decoding.engine import Engine, State, _at, _room, describe
+from kexue.decoding.interface import Engine, State, at_places, describe, with_room
 from kexue.errors import ConfigError
 from kexue.models.surgery.graph import Graph
 from kexue.nn.attention.plumbing import AttentionMask
@@ -61,7 +61,7 @@ class Recomputed(Engine):
             )
         known = {name: inputs.get(name) for name in self.names}
         logits = keras.Model.__call__(self.model, known, training=False)["logits"]
-        return ops.reshape(ops.cast(_at(logits, counts - 1), "float32"), (batch, branches, self.vocabulary_size))
+        return ops.reshape(ops.cast(at_places(logits, counts - 1), "float32"), (batch, branches, self.vocabulary_size))
 
     def start(self, inputs: Mapping[str, Any], branches: int, room: int) -> tuple[Any, dict[str, Any], State]:
         inputs = dict(inputs)
@@ -71,12 +71,12 @@ class Recomputed(Engine):
         prompt = tokens.shape[1]
         width = prompt + room if self.limit is None else min(prompt + room, self.limit)
         if "segment_ids" in inputs and not self.side:
-            inputs["segment_ids"] = _room(ops.cast(inputs["segment_ids"], "int32"), width)
+            inputs["segment_ids"] = with_room(ops.cast(inputs["segment_ids"], "int32"), width)
         inputs = {name: ops.repeat(value, branches, axis=0) for name, value in inputs.items() if value is not None}
         memory: dict[str, Any] = {"inputs": inputs, "prompt": count}
         if segments is not None:
             memory["segments"] = ops.cast(segments, "int32")
-        tokens = _room(ops.repeat(tokens[:, None], branches, axis=1), width, axis=2)
+        tokens = with_room(ops.repeat(tokens[:, None], branches, axis=1), width, axis=2)
         state = {"tokens": tokens, "count": count}
         return self._logits(memory, state)[:, 0], memory, state
 

@@ -1,6 +1,6 @@
 """Pairs of texts as rows of one sequence, and batches of them for training."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -99,6 +99,7 @@ class PairBatches(keras.utils.PyDataset):
         names: inputs of the model.
         limit: lengths are not rounded up beyond this.
         steps: batches in an epoch; None: one pass.
+        draw: which rows a pass has, as many in each: numbers from a random generator; None: all of them.
     """
 
     def __init__(
@@ -111,8 +112,10 @@ class PairBatches(keras.utils.PyDataset):
         names: Iterable[str],
         limit: int | None,
         steps: int | None = None,
+        draw: Callable[[np.random.Generator], np.ndarray] | None = None,
     ) -> None:
         super().__init__()
+        self.draw = draw
         self.rows, self.batch_size, self.pad_id, self.seed = rows, batch_size, pad_id, seed
         lengths = [len(row.token_ids) for row in rows]
         self.lengths = np.asarray([n if limit is None else max(n, min(bucket_length(n), limit)) for n in lengths])
@@ -120,7 +123,8 @@ class PairBatches(keras.utils.PyDataset):
             self.lengths = np.asarray([bucket_length(n) for n in lengths])
         self.room = bucket_length(max(len(row.token_ids) - row.source for row in rows))
         self.names = set(names)
-        self.pass_steps = -(-len(rows) // batch_size)
+        count = len(rows) if draw is None else len(draw(np.random.default_rng(0)))
+        self.pass_steps = -(-count // batch_size)
         self.steps = steps or self.pass_steps
         self.epoch = self.start = 0
         self._order = lru_cache(maxsize=2)(self._new_order)
@@ -138,13 +142,17 @@ class PairBatches(keras.utils.PyDataset):
         return (self.batch(self._order(0 if self.seed is None else turn)[place]),)
 
     def _new_order(self, turn: int) -> list[np.ndarray]:
-        chosen = np.arange(len(self.rows))
         rng = np.random.default_rng([self.seed or 0, turn])
+        chosen = np.arange(len(self.rows)) if self.draw is None else self.draw(rng)
         if self.seed is not None:
             rng.shuffle(chosen)
         chosen = chosen[np.argsort(self.lengths[chosen], kind="stable")]
         cut = [chosen[n : n + self.batch_size] for n in range(0, len(chosen), self.batch_size)]
         return [cut[i] for i in rng.permutation(len(cut))] if self.seed is not None else cut
+
+    def order(self) -> list[np.ndarray]:
+        """The rows of each batch of the first pass."""
+        return self._order(0)
 
     def batch(self, members: np.ndarray) -> dict[str, np.ndarray]:
         """Inputs of some rows, filled up with empty ones."""
