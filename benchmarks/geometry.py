@@ -263,7 +263,8 @@ def main() -> None:
         notes.append(ratios(name, results))
         print(table(COLUMNS_OF_TABLE, more), notes[-1], sep="\n", file=sys.stderr, flush=True)
     head = "CPU seconds of the Riemann tensor with all components, the Ricci tensor and R_abcd R^abcd of one metric; "
-    head += "operations are SymPy's count over all components.\n\n"
+    head += f"operations are SymPy's count over all components. kexue: median of {options.repeats} processes. A "
+    head += 'process that is stopped has used its CPU seconds; "as it comes" and diffgeom do not simplify.\n\n'
     body = head + table(COLUMNS_OF_TABLE, rows) + "\n\n" + "\n".join(filter(None, notes))
     if options.peers:
         body += f"\n\nPeers: {versions(options.peers)}."

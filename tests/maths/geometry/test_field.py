@@ -1,5 +1,6 @@
 """The differential field: axioms, exact zero test, derivation, roots, kernels, refusals, both backends."""
 
+import random
 from fractions import Fraction
 
 import mpmath
@@ -344,3 +345,39 @@ def test_backend_switch(monkeypatch):
     monkeypatch.setenv("KEXUE_POLYNOMIALS", "nothing")
     with pytest.raises(ConfigError, match="does not exist"):
         Field("x")
+
+
+@pytest.mark.parametrize(
+    ("texts", "wanted"),
+    [
+        (["sqrt(1-x)", "sqrt(1/(1-x))"], "1/sqrt(1-x)"),
+        (["log(1-x)", "sqrt(y/(1-x)^3)"], "sqrt(y)*sqrt(1-x)/(1-x)^2"),
+        (["log(1-x)", "sqrt(y^2/(1-x)^2)"], "y/(1-x)"),
+        (["log(1-x)", "(1/(1-x))^(1/3)"], "(1-x)^(2/3)/(1-x)"),
+        (["sqrt(1/(1-k*x^2))"], "1/sqrt(1-k*x^2)"),
+    ],
+)
+def test_signs_of_denominators_under_roots(texts, wanted):
+    field = Field("x y")
+    assert [field(text) for text in texts][-1] == field(wanted)
+    assert all(element.to_sympy().subs({"x": 0.3, "y": 0.7, "k": 1}) > 0 for element in field.positives)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_products_of_powers_have_the_right_sign(seed):
+    """Factors known to be positive by a logarithm; the values are those at a point where they are."""
+    rng = random.Random(seed)
+    bases, powers = (
+        ["(1-x)", "(2-y)", "x", "y", "(1-x*y)"],
+        ["1/3", "-1/3", "2/3", "1/2", "-1/2", "3/2", "-3/2", "-2/5"],
+    )
+    field = Field("x y")
+    field("+".join(f"log{base}" for base in bases))
+    for _ in range(3):
+        parts = [f"({rng.choice(bases)}*{rng.choice(bases)}/{rng.choice(bases)})^({rng.choice(powers)})" for _ in "ab"]
+        text = "*".join(parts)
+        ours, plain = (
+            complex(sympy.lambdify(sympy.symbols("x y"), e, "mpmath")(mpmath.mpf("0.3"), mpmath.mpf("0.7")))
+            for e in (field(text).to_sympy(False), parsed(text))
+        )
+        assert close(ours, plain), text

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.curvature import Pairs
 from kexue.maths.geometry.field import Element
 from kexue.maths.geometry.field.element import Scalar
+from kexue.maths.geometry.newman_penrose import NewmanPenrose
 from kexue.maths.geometry.petrov import petrov_of_operator
 from kexue.maths.geometry.tensors import signature_of
 
@@ -25,38 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Invariants", "NewmanPenrose", "petrov"]
 
 Vector = list[Element]
-
-
-@dataclass(frozen=True)
-class NewmanPenrose:
-    """Weyl scalars Psi_0 ... Psi_4 in a null tetrad, and the tetrad in the metric's frame.
-
-    ``Psi_0 = C(l, m, l, m), Psi_1 = C(l, n, l, m), Psi_2 = C(l, m, mbar, n), Psi_3 = C(l, n, mbar, n),
-    Psi_4 = C(n, mbar, n, mbar)`` for signature (-, +, +, +), ``l.n = -1``, ``m.mbar = 1`` (Stephani et al., 2003, eq.
-    3.76); for signature (+, -, -, -) the same with the metric's sign turned.
-
-    Attributes:
-        psi: the five scalars.
-        tetrad: l, n, m, mbar, components in the metric's frame.
-    """
-
-    psi: tuple[Element, ...]
-    tetrad: tuple[Vector, ...]
-    note: ClassVar[str] = "Psi_2 = C(l, m, mbar, n), l.n = -1, m.mbar = 1; C of Misner, Thorne, Wheeler"
-
-    def __str__(self) -> str:
-        lines = [f"Psi_{k} = {value}" for k, value in enumerate(self.psi)]
-        return "\n".join([f"# {self.note}", *lines])
-
-    __repr__ = __str__
-
-    def latex(self) -> str:
-        """The five scalars in LaTeX, one line each."""
-        lines = [rf"\Psi_{k} &= {value.latex()}" for k, value in enumerate(self.psi)]
-        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
 
 
 class Invariants:
@@ -186,7 +154,7 @@ class Invariants:
     # --- null tetrads -------------------------------------------------------------------------------------------
 
     def newman_penrose(self, tetrad: Sequence[Sequence[object]] | None = None) -> NewmanPenrose:
-        """Weyl scalars in a null tetrad.
+        """Weyl and Ricci scalars and spin coefficients in a null tetrad.
 
         Args:
             tetrad: l, n, m, mbar, each by its components in the metric's frame; None makes one of an orthonormal frame:
@@ -204,7 +172,7 @@ class Invariants:
             k, n, m, mbar = ([self.field(x) for x in vector] for vector in tetrad)
             turn = self._check_tetrad(k, n, m, mbar)
         psi = self._psi(self.curvature.weyl, k, n, m, mbar)
-        return NewmanPenrose(tuple(p * turn for p in psi), (k, n, m, mbar))
+        return NewmanPenrose(self, tuple(p * turn for p in psi), (k, n, m, mbar), turn)  # type: ignore[arg-type]
 
     def _require_lorentzian(self) -> None:
         negative = self.signs.count(-1) if self.dimension == 4 else 0

@@ -83,12 +83,33 @@ def root(value: Element, n: int) -> Element:
         return field.zero
     value.lift()
     ring = field.ring
-    den = Element(field, value.den, ring)
-    radicand = Element(field, value.num, ring) * den ** (n - 1)
-    if value.factors:
-        positive_sign(field, factored(den), "denominator under a root")
-    w = _polynomial_root(field, radicand, n)
+    num, den = Element(field, value.num, ring), Element(field, value.den, ring)
+    if value.factors:  # the root of num/den is that of num den**(n-1) over den where den is positive
+        _orient(field, value)
+        if positive_sign(field, factored(den), "denominator under a root") < 0:
+            num, den = -num, -den
+    w = _polynomial_root(field, num * den ** (n - 1), n)
     return w / den
+
+
+def _orient(field: Field, value: Element) -> None:
+    """Where the sign of a quotient is open, let it be positive: 1 - x > 0 for the root of 1/(1 - x), that is of
+    -1/(x - 1). A sum gets its sign from this before a single name does."""
+    product = factored(value)
+    if any(isinstance(key, tuple) and key[:1] == ("algebraic",) for key in product.powers):
+        return
+    sign, free = product.sign, []
+    for key, e in product.powers.items():
+        if is_integer(key) or e.denominator > 1 or e.numerator % 2 == 0:
+            continue
+        if key not in field.positive:
+            free.append(key)
+        else:
+            sign *= field.positive[key]
+    if sign < 0 and free:
+        chosen = next((key for key in free if field.ring.length(product.values[key].num) > 1), free[0])
+        field.positive[chosen] = -1
+        field.assume(-product.values[chosen], "under a root")
 
 
 def _polynomial_root(field: Field, radicand: Element, n: int) -> Element:
@@ -147,8 +168,7 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
                 field.assume(w, "out of a square root")
             quotient.sign *= f.sign ** int(q)
             for key, e in f.powers.items():
-                value = -f.values[key] if n > 2 and field.positive.get(key, 1) < 0 else f.values[key]
-                quotient.times(key, value, -e * int(q))
+                quotient.times(key, f.values[key], -e * int(q))  # oriented when it was made
     if quotient.sign < 0 and n == 2:
         raise AssertionError("the sign is part of the vector")
     rest = Factored(powers={k: e / n for k, e in quotient.powers.items()}, values=quotient.values)
