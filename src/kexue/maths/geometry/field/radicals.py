@@ -148,7 +148,7 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
             inner.times(key, value, Fraction(e.numerator % n))
     result = field.one
     if any(not is_integer(key) for key in outer.powers) and n == 2:
-        orientation = positive_sign(field, outer, "out of a square root")
+        orientation = positive_sign(field, outer, "out of a square root", names=False)
     for key, e in outer.powers.items():
         result = result * outer.values[key] ** int(e)
     result = result * orientation
@@ -176,7 +176,7 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
     for key, e in rest.powers.items():
         outside = outside * rest.values[key] ** int(e)
     if n == 2:
-        outside = outside * positive_sign(field, rest, "out of a square root")
+        outside = outside * positive_sign(field, rest, "out of a square root", names=False)
     return result * outside * known
 
 
