@@ -231,6 +231,23 @@ def test_killing_vectors(name, count):
         assert g.is_killing(lie_bracket(v, vectors[-1]))
 
 
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("dr^2 + r^2*dphi^2 + dz^2", 6),  # translations are cos(phi) d/dr - sin(phi)/r d/dphi
+        ("(dx^2 + dy^2)/y^2", 3),
+        ("dr^2 + sinh(r)^2*dphi^2", 3),
+        ("-x^2*dt^2 + dx^2", 3),
+        ("-dt^2 + exp(2*H*t)*(dx^2 + dy^2)", 6),
+    ],
+)
+def test_killing_vectors_in_crooked_coordinates(line, count):
+    g = Metric.from_line_element(line)
+    vectors = killing_vectors(g)
+    assert len(vectors) == killing_dimension(g) == count
+    assert all(g.is_killing(v) for v in vectors)
+
+
 def test_given_functions_for_killing_vectors():
     g = catalogue.metric("de_sitter")
     functions = ["1", "x", "y", "z", "x^2", "y^2", "z^2", "x*y", "x*z", "y*z", "exp(-2*H*t)"]

@@ -218,18 +218,13 @@ def _candidates(metric: Metric) -> list[Element]:
         else:
             options += [x]
         choices.append(options)
-    out = []
-    for combination in product(*choices):
-        value = field.one
-        for factor in combination:
-            value = value * factor
-        out.append(value)
-    return out
+    return _products(field, choices)
 
 
 def _more_candidates(metric: Metric) -> list[Element]:
-    """Products of 1, x, x^2, 1/x for each coordinate that stands in the metric, 1, x, x^2, sin x, cos x for the others
-    (on surfaces sinh x, cosh x too); angles in the metric, hyperbolic ones too, with their cotangent; exponentials in the metric and their inverses."""
+    """Products of 1, x, x^2, 1/x for each coordinate that stands in the metric, of 1, x, x^2, sin x, cos x (on surfaces
+    sinh x, cosh x) for the others, of cotangents of angles in the metric and of its exponentials to powers up to two.
+    """
     field = metric.field
     inside: dict[int, list[Element]] = {}
     for generator in list(field.generators.values()):
@@ -253,6 +248,10 @@ def _more_candidates(metric: Metric) -> list[Element]:
         else:
             options = [field.one, x, x * x, x.inverse()]
         choices.append(options)
+    return _products(field, choices)
+
+
+def _products(field: Field, choices: list[list[Element]]) -> list[Element]:
     out = []
     for combination in product(*choices):
         value = field.one

@@ -137,7 +137,7 @@ def plot_orbit_3d(
         ball = cartesian(np.stack([np.full(theta.shape, horizon), theta, phi], -1), ("r", "theta", "phi"), spin)
         axes.plot_surface(*np.moveaxis(ball, -1, 0), color="black", shade=False)
     axes.set(xlim=(-largest, largest), ylim=(-largest, largest), zlim=(-largest, largest), xlabel="x", ylabel="y")
-    axes.set_zlabel("z", labelpad=-4 if mirrored else 0)
+    axes.set_zlabel("z")
     axes.set_box_aspect((1, 1, 1))
     return axes
 
