@@ -8,6 +8,7 @@ import random
 from itertools import product
 
 import mpmath
+import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
@@ -16,6 +17,7 @@ from kexue.maths.geometry.line_element import linear_coefficients, read_line_ele
 
 DIGITS = 60
 STEP = mpmath.mpf("1e-15")
+_LONG = 1000  # terms
 
 
 def matrix_of(entry):
@@ -72,14 +74,23 @@ class Evaluator:
         self.g = sympy.lambdify(arguments, self.matrix.subs(parameters).tolist(), "mpmath")
         self.x = [mpmath.mpf(self.point[a].p) / self.point[a].q for a in arguments]
 
-    def value(self, element):
-        """An element of the field at the point."""
-        function = sympy.lambdify(self.symbols, concrete(element.to_sympy()), "mpmath")
+    def values(self, elements):
+        """Elements of the field at the point, all in one function; equal ones and opposites once."""
+        places, distinct, found = {}, [], []
+        for element in elements:
+            key = element.key()
+            if key not in places:
+                places[(-element).key()] = (len(distinct), -1)
+                places[key] = (len(distinct), 1)
+                distinct.append(concrete(element.to_sympy(False)))
+            found.append(places[key])
+        function = sympy.lambdify(self.symbols, distinct, "mpmath")
         with mpmath.workdps(30):
-            return complex(function(*self.numbers))
+            out = [complex(v) for v in function(*self.numbers)]
+        return [sign * out[k] for k, sign in found]
 
     def riemann(self):
-        """R^a_bcd (MTW) as a nested list of complex numbers, and the metric."""
+        """R^a_bcd (MTW) by index; the metric at the point is kept."""
         with mpmath.workdps(DIGITS):
             n = len(self.x)
 
@@ -90,6 +101,7 @@ class Evaluator:
                 return mpmath.matrix(self.g(*x))
 
             g = at()
+            self.metric = [complex(v) for v in g]
             inverse = g**-1
             plus = [at((i, STEP)) for i in range(n)]
             minus = [at((i, -STEP)) for i in range(n)]
@@ -131,9 +143,61 @@ class Evaluator:
 def check_riemann(metric, matrix, seed=0):
     """Our R^a_bcd against the reference, to 1e-9 of the largest component."""
     evaluator = Evaluator(matrix, metric.coordinates, metric.field.positives, seed)
-    wanted = evaluator.riemann()
-    ours = metric.riemann().components
-    size = max(1e-3, *(abs(v) for v in wanted.values()))
-    for index, value in wanted.items():
-        got = evaluator.value(ours[index]) if index in ours else 0
-        assert abs(got - value) <= 1e-9 * size, (index, got, value)
+    _compare(evaluator, {"R^a_bcd": (metric.riemann(), _array(evaluator))}, {})
+
+
+def check_curvature(metric, matrix, seed=0):
+    """Riemann, Ricci, Einstein, Weyl, the Ricci scalar and the invariants against the reference.
+
+    To 1e-9 of the largest component; invariants relative to the size of the terms that are summed, and only those that
+    SymPy can evaluate in reasonable time.
+    """
+    evaluator = Evaluator(matrix, metric.coordinates, metric.field.positives, seed)
+    riemann = _array(evaluator)
+    n = metric.dimension
+    g = np.array(evaluator.metric, dtype=complex).reshape(n, n)
+    up = np.linalg.inv(g)
+    lower = np.einsum("ae,ebcd->abcd", g, riemann)
+    ricci = np.einsum("abad->bd", riemann)
+    scalar = np.einsum("ab,ab", up, ricci)
+    tensors = {
+        "R^a_bcd": (metric.riemann(), riemann),
+        "R_abcd": (metric.riemann("dddd"), lower),
+        "R_ab": (metric.ricci(), ricci),
+        "G_ab": (metric.einstein(), ricci - scalar / 2 * g),
+    }
+    if n > 2:
+        schouten = (ricci - scalar / (2 * (n - 1)) * g) / (n - 2)
+        parts = np.einsum("ac,bd->abcd", g, schouten) + np.einsum("bd,ac->abcd", g, schouten)
+        tensors["C_abcd"] = (metric.weyl("dddd"), lower - parts + parts.transpose(0, 1, 3, 2))
+    mixed = np.einsum("be,aecd->abcd", up, riemann)  # R^ab_cd
+    turned = np.einsum("ab,bc->ac", up, ricci)
+    terms = abs(up) @ np.einsum("abad->bd", abs(riemann))  # before anything cancels
+    squares = {
+        "R_abcd R^abcd": (np.einsum("abcd,cdab", mixed, mixed), np.einsum("abcd,cdab", abs(mixed), abs(mixed))),
+        "R_ab R^ab": (np.einsum("ab,ba", turned, turned), np.einsum("ab,ba", terms, terms)),
+        "R": (scalar, np.trace(terms)),
+    }
+    found = metric.invariants()
+    _compare(evaluator, tensors, {k: (found[k], *v) for k, v in squares.items() if found[k].size() < _LONG})
+
+
+def _array(evaluator):
+    n = len(evaluator.x)
+    return np.array([complex(v) for v in evaluator.riemann().values()]).reshape((n,) * 4)
+
+
+def _compare(evaluator, tensors, scalars):
+    elements = [x for tensor, _ in tensors.values() for x in tensor.components.values()]
+    found = iter(evaluator.values([*elements, *(x for x, *_ in scalars.values())]))
+    largest = max(1e-3, *(np.max(abs(wanted)) for _, wanted in tensors.values()))
+    for name, (tensor, wanted) in tensors.items():
+        ours = np.zeros_like(wanted)
+        for index in tensor.components:
+            ours[index] = next(found)
+        size = max(np.max(abs(wanted)), 1e-3 * largest)  # what cancels to nothing is known to the rounding of its terms
+        where = np.unravel_index(np.argmax(abs(ours - wanted)), wanted.shape)
+        assert abs(ours - wanted)[where] <= 1e-9 * size, (name, where, ours[where], wanted[where])
+    for name, (_, wanted, size) in scalars.items():
+        value = next(found)
+        assert abs(value - wanted) <= 1e-9 * max(size, 1e-6), (name, value, wanted)
