@@ -1,6 +1,5 @@
 """``kexue generate``: the targets of texts by a saved `Seq2Seq`, or texts to order by a `ConditionalLM`."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -65,13 +64,15 @@ def generate(
     On a terminal one line a result, otherwise JSON Lines: {"text": "...", "results": [{"text": "...", "score": -1.2}]},
     for a ConditionalLM {"label": "...", "results": [...]}. Ctrl-C shows what is finished.
     """
-    conditional = _kind(folder) == "conditional_lm"
+    start_keras()
+    from kexue.tasks.loading import kind_of
+
+    conditional = kind_of(folder) == "conditional_lm"
     source = iter([("", "")]) if conditional and not texts and file is None else _source(texts or [], file)
     if not conditional and (label or condition or guidance != 1.0):
         die("--label, --condition and --guidance are for a saved ConditionalLM.")
     if sample and beam is not None:
         die("--sample and --beam exclude each other.")
-    start_keras()
     from kexue.decoding import Beam, Greedy, Sample
     from kexue.tasks import ConditionalLM, Seq2Seq
 
@@ -98,14 +99,6 @@ def generate(
         if interrupted:
             note("interrupted; what stands above was finished.")
             raise typer.Exit(130)
-
-
-def _kind(folder: Path) -> str:
-    """What ``task.json`` says; "" where there is none, which loading will tell better."""
-    try:
-        return str(json.loads((folder / "task.json").read_text(encoding="utf-8"))["task"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
 
 
 def _records(task: Any, source: Iterator[tuple[str, str]], search: Any, options: dict[str, Any]) -> Iterator[Any]:
