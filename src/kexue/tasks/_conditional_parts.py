@@ -15,7 +15,7 @@ from kexue.models import Transformer
 from kexue.tasks._condition_source import ConditionSource, Given
 from kexue.tasks._conditional import ConditionalNetwork, ConditionedBatches, rows_of, texts_of
 from kexue.tasks._forward import Forward, compiled_forward, rows_for
-from kexue.tasks._pairs import encode_sources
+from kexue.tasks._pairs import Pair, encode_sources
 from kexue.tasks._train import check_numbers
 from kexue.tasks._writing import text_pieces
 from kexue.text import Tokenizer
@@ -72,22 +72,23 @@ class _Parts:
             raise DataError(f"expected one condition, or one for each of {count} texts. Received: {len(given)}")
         return given
 
-    def _batches(
-        self, texts: Sequence[str], given: Given, what: str, batch_size: int, **options: Any
-    ) -> ConditionedBatches:
-        """Batches of texts under conditions.
+    def _rows(self, texts: Sequence[str], what: str) -> tuple[list[Pair], np.ndarray]:
+        """Rows of texts, and the number of the text that each is from; none for a text without tokens.
 
         Raises:
-            DataError: something that is not a text, or no text at all.
+            DataError: something that is not a text.
         """
-        encode_sources(self.tokenizer, texts, self.max_length, what)  # refuses what is no text
-        rows, origin = rows_of(self.tokenizer, texts, self.stop, self.max_length)
-        if not rows:
-            raise DataError(f"{what} holds no text: all examples are empty or white space.")
+        encode_sources(self.tokenizer, texts, self.max_length, what)
+        return rows_of(self.tokenizer, texts, self.stop, self.max_length)
+
+    def _batches(
+        self, rows: tuple[list[Pair], np.ndarray], given: Given, batch_size: int, **options: Any
+    ) -> ConditionedBatches:
+        """Batches of rows under the conditions of their texts."""
         return ConditionedBatches(
-            rows,
+            rows[0],
             given,
-            origin,
+            rows[1],
             segment=self.segment,
             dtype=self.source.row[1],
             batch_size=batch_size,
@@ -142,10 +143,10 @@ class Probabilities(_Parts):
         """Log probabilities of texts, and how many tokens they are of."""
         check_numbers(batch_size=batch_size)
         total = np.zeros(len(texts), "float64")
-        if not any(len(self.tokenizer.encode(text)) > self.tokenizer.special_count() for text in texts if text):
-            encode_sources(self.tokenizer, texts, self.max_length)
+        rows = self._rows(texts, "text")
+        if not rows[0]:
             return total, 0
-        batches = self._batches(texts, given, "text", batch_size)
+        batches = self._batches(rows, given, batch_size)
         for members in batches.order():
             batch = batches.batch(members)
             losses = keras.ops.convert_to_numpy(self._forward(batch)["losses"])
