@@ -5,7 +5,7 @@ from typing import Any
 from kexue.decoding.cached import Cached
 from kexue.decoding.interface import Engine, State
 
-__all__ = ["Cached", "Engine", "State", "make"]
+__all__ = ["Cached", "Engine", "State", "make", "release"]
 
 
 def make(model: Any, cached: bool = True) -> Engine:
@@ -23,3 +23,8 @@ def make(model: Any, cached: bool = True) -> Engine:
 
         engines[cached] = Cached(model) if cached else Recomputed(model)
     return engines[cached]
+
+
+def release(model: Any) -> None:
+    """Forget the engines of a model: compiled loops, and on PyTorch the packed copies of its matrices."""
+    model.__dict__.pop("_decoding_engines", None)
