@@ -76,7 +76,7 @@ class Evaluator:
         self.x = [mpmath.mpf(self.point[a].p) / self.point[a].q for a in arguments]
 
     def values(self, elements):
-        """Elements of one field at the point: SymPy evaluates the generators, numerators and denominators are summed."""
+        """Elements of one field at the point: SymPy evaluates the generators, the polynomials are summed here."""
         if not elements:
             return []
         field = elements[0].field
