@@ -211,7 +211,7 @@ class Reader(ReadingTask):
 
     # ---------------------------------------------------------------- answers
 
-    def _answers(
+    def _answers(  # type: ignore[override]
         self,
         questions: Sequence[Question],
         read: Sequence[Sequence[Document]],
