@@ -359,6 +359,11 @@ def test_petrov_type_of_a_general_metric_needs_no_long_polynomial():
     assert catalogue.metric("bianchi_ix", backend="sympy").petrov_type == "I"  # once more than a minute
 
 
+def test_tables_of_raised_components_hold_no_component_twice(schwarzschild):
+    counts = {v: len(schwarzschild.riemann(v).independent()) for v in ("dddd", "uuuu", "uudd", "uddd", "udud")}
+    assert counts == {"dddd": 6, "uuuu": 6, "uudd": 6, "uddd": 12, "udud": 18}
+
+
 def test_tables_and_latex(schwarzschild):
     text = str(schwarzschild.christoffel())
     assert "Gamma^t_t r" in text

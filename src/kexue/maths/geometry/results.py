@@ -83,7 +83,8 @@ class Results:
         if variance == "dddd":
             return tensor
         raised = tensor.with_variance(variance)
-        symmetry = (((0, 1, 3, 2), -1),) if variance[2] == variance[3] else ()
+        holds = (variance[0] == variance[1], variance[2] == variance[3], variance[:2] == variance[2:])
+        symmetry = tuple(part for part, kept in zip(RIEMANN, holds, strict=True) if kept)
         return Tensor(frame, variance, raised.components, symmetry, name, tensor.note)
 
     def _symmetric(self, table: Table, basis: str, variance: str, name: str, sign: int) -> Tensor:

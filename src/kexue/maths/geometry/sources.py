@@ -38,7 +38,7 @@ class EinsteinMaxwell:
         return self.einstein.is_zero and self.divergence.is_zero and self.closed.is_zero
 
     def __str__(self) -> str:
-        parts = {
+        parts: dict[str, Tensor | Form] = {
             "G_ab + Lambda g_ab - 8 pi T_ab": self.einstein,
             "nabla_b F^ab": self.divergence,
             "dF": self.closed,
