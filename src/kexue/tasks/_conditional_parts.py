@@ -50,7 +50,7 @@ class _Parts:
             return True
         if self.labels is not None or not np.iterable(conditions) or isinstance(conditions, Mapping):
             return False
-        if isinstance(conditions, (list, tuple)) and any(condition is None for condition in conditions):
+        if isinstance(conditions, (list, tuple)) and (not conditions or any(c is None for c in conditions)):
             return False
         try:
             return np.ndim(conditions) == len(self.source.row[0])
@@ -124,7 +124,7 @@ class Probabilities(_Parts):
         Raises:
             DataError: something that is not a text, or a condition that does not fit.
         """
-        texts = list(texts)
+        texts = _listed(texts)
         return self._scores(texts, self._read(conditions, len(texts)), batch_size)[0]
 
     def label_log_prob(self, texts: Iterable[str], *, batch_size: int = 32) -> np.ndarray:
@@ -136,7 +136,7 @@ class Probabilities(_Parts):
         """
         if self.labels is None:
             raise ConfigError("label_log_prob needs a model that was built with labels=. Use log_prob.")
-        texts = list(texts)
+        texts = _listed(texts)
         return np.stack([self.log_prob(texts, label, batch_size=batch_size) for label in self.labels], axis=1)
 
     def _scores(self, texts: list[str], given: Given, batch_size: int) -> tuple[np.ndarray, int]:
@@ -309,6 +309,12 @@ class Writing(_Parts):
         before = self._own_tokens([prompt])[0]
         skip = len(self.tokenizer.decode(before))
         return text_pieces(lambda ids: self.tokenizer.decode(before + ids)[skip:], tokens)
+
+
+def _listed(texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, str) or not np.iterable(texts):
+        raise DataError(f"expected a list of texts. Received: {texts!r:.60}")
+    return list(texts)
 
 
 def _each(value: Any, count: int, what: str) -> list[Any]:
