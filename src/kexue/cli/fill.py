@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue.cli._common import dumps, guarded, note
+from kexue.cli._common import dumps, guarded, note, one_line
 from kexue.errors import DataError
 
 __all__ = ["EXAMPLE", "fill"]
@@ -115,9 +115,9 @@ def _fillings(
 
 
 def _print(record: dict[str, Any]) -> None:
-    typer.echo(typer.style(record["text"], bold=True))
+    typer.echo(typer.style(one_line(record["text"]), bold=True))
     for number, blank in enumerate(record["blanks"], 1):
         shown = "  ".join(f"{one['token']} {one['probability']:.3f}" for one in blank)
         typer.echo(f"  {number}: {shown}")
     for one in record.get("fillings", ()):
-        typer.echo(f"  {one['text']}  {one['log_probability']:.2f}")
+        typer.echo(f"  {one_line(one['text'])}  {one['log_probability']:.2f}")

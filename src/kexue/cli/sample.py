@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue.cli._common import die, dumps, guarded, note
+from kexue.cli._common import die, dumps, guarded, note, one_line
 from kexue.errors import ConfigError, DataError
 
 __all__ = ["EXAMPLE", "sample"]
@@ -78,7 +78,7 @@ def sample(
             interrupted = True
     for record in records:
         score = "" if record["score"] is None else f"  {record['score']:.2f}"
-        typer.echo(dumps(record) if as_json else record["text"] + score)
+        typer.echo(dumps(record) if as_json else one_line(record["text"]) + score)
     if interrupted:
         die(f"interrupted after {done} of {steps} steps.", 130)
     note(f"{steps} steps of {chains} chains.")
