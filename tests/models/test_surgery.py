@@ -134,9 +134,9 @@ def test_a_nested_model_called_twice():
     (u, v), (y, z) = (nested(inputs[name]) for name in ("a", "b"))
     model = keras.Model(inputs, {"joined": layers.Dense(3, name="end")(keras.ops.concatenate([u, y])), "dot": v * z})
     data = {"a": X, "b": 2 * X}
-    with pytest.raises(ConfigError, match="nested is called 2 times.*nested#1:0, nested#2:0"):
+    with pytest.raises(ConfigError, match=r"nested is called 2 times.*nested#1:0, nested#2:0"):
         surgery.split(model, "nested:0")
-    with pytest.raises(ConfigError, match="deep'. It is a layer inside the nested model nested"):
+    with pytest.raises(ConfigError, match=r"deep'\. It is a layer inside the nested model nested"):
         surgery.split(model, "deep")
     with pytest.raises(ConfigError, match="by-passed") as caught:
         surgery.split(model, "nested#1")
