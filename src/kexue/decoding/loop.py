@@ -14,7 +14,7 @@ from kexue.decoding.choosing import DEAD, HIDDEN, RUNNING, Plan, choose
 from kexue.decoding.interface import Engine
 from kexue.decoding.strategies import Beam
 
-__all__ = ["Loop", "make"]
+__all__ = ["Loop", "compilations", "compiler", "make"]
 
 
 class Loop:
@@ -22,7 +22,7 @@ class Loop:
 
     def __init__(self, engine: Engine, plan: Plan, room: int) -> None:
         self.engine, self.plan, self.room = engine, plan, room
-        compiled = _compiler()
+        compiled = compiler()
         self.begin = compiled(engine.model, self._begin)
         self.go = compiled(engine.model, self._go)
 
@@ -99,7 +99,8 @@ def compilations(engine: Engine) -> int:
     return sum(function.count() for loop in loops for function in (loop.begin, loop.go))
 
 
-def _compiler() -> Callable[[Any, Callable[..., Any]], Any]:
+def compiler() -> Callable[[Any, Callable[..., Any]], Any]:
+    """The backend's ``Compiled(model, function)``."""
     backend = keras.backend.backend()
     if backend == "jax":
         from kexue.decoding.compile_jax import Compiled
