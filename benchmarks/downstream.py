@@ -1,7 +1,8 @@
 """A pretrained checkpoint against the same network from random weights, fine-tuned on five Chinese tasks.
 
-Both have the same configuration, tokenizer, data, batches, seed, learning rate and number of steps. Nothing is chosen
-by the scores shown: they are those after the last epoch.
+Three networks: with all weights of the checkpoint, with its token table and random weights else, and from random
+weights. All have the same configuration, tokenizer, data, batches, seed and number of steps. Nothing is chosen by the
+scores shown: they are those after the last epoch.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from benchmarks.report import arguments, data_folder, publish, table
 
 NAMES = ("cluener", "weibo", "sentiment", "stsb", "stsb-pair", "reading", "drcd")
 DEFAULT = "cluener,weibo,sentiment,stsb,reading"
+WEIGHTS = {"all": "all weights", "tokens": "token table", "none": "random"}
 
 
 def numbers(text: str, names: list[str], kind: type) -> dict[str, Any]:
@@ -31,12 +33,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--tasks", default=DEFAULT, help=f"some of {','.join(NAMES)}; default {DEFAULT}")
     parser.add_argument("--epochs", help="instead of each task's own: a number, or NAME=NUMBER,...")
     parser.add_argument("--learning-rate", help="of the encoder, instead of each task's own: as for --epochs")
-    parser.add_argument(
-        "--scratch",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="also train the network from random weights",
-    )
+    parser.add_argument("--weights", default=",".join(WEIGHTS), help="what to take: some of all,tokens,none")
     parser.add_argument("--limit", type=int, help="only the first so many training examples (a trial)")
     parser.add_argument("--dtype", default="mixed_bfloat16", help="Keras dtype policy of the encoder")
     parser.add_argument("--seed", type=int, default=0)
@@ -45,6 +42,9 @@ def options() -> argparse.Namespace:
     unknown = [name for name in given.names if name not in NAMES]
     if unknown or not given.names:
         parser.error(f"--tasks takes some of {', '.join(NAMES)}. Received: {given.tasks}")
+    given.weights = [name.strip() for name in given.weights.split(",")]
+    if not set(given.weights) <= set(WEIGHTS):
+        parser.error(f"--weights takes some of {', '.join(WEIGHTS)}. Received: {','.join(given.weights)}")
     return given
 
 
@@ -53,25 +53,24 @@ def changed(name: str, settings: Any, epochs: Mapping[str, int], rates: Mapping[
     if name in epochs:
         settings = replace(settings, epochs=epochs[name])
     if name in rates:
-        settings = replace(settings, rate=rates[name], scratch_rate=rates[name])
+        settings = replace(settings, rates=(rates[name],) * len(WEIGHTS))
     return settings
 
 
-def row(title: str, settings: Any, results: list[Any]) -> tuple[str, ...]:
-    """A line of the table; ``results`` are the pretrained network's and, perhaps, the random one's."""
-    first = results[0]
-    rates = f"{settings.rate:g}" if settings.rate == settings.scratch_rate else ""
-    scores = [" / ".join(f"{value:.1f}" for value in result.scores.values()) for result in results]
-    seconds = [f"{result.seconds:.0f}" for result in results]
+def row(title: str, settings: Any, results: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line of the table; ``results`` by what was taken from the checkpoint."""
+    first = next(iter(results.values()))
+    rates = [f"{settings.rate(weights):g}" for weights in results]
+    scores = [" / ".join(f"{value:.1f}" for value in result.scores.values()) for result in results.values()]
     return (
         title,
         f"{first.examples:,}",
         f"{settings.epochs} x {settings.batch_size}",
         f"{settings.length}",
-        rates or f"{settings.rate:g} / {settings.scratch_rate:g}",
+        rates[0] if len(set(rates)) == 1 else " / ".join(rates),
         " / ".join(first.scores),
-        *([*scores, "-"])[:2],
-        *([*seconds, "-"])[:2],
+        *scores,
+        " / ".join(f"{result.seconds:.0f}" for result in results.values()),
     )
 
 
@@ -81,12 +80,10 @@ def report(rows: list[tuple[str, ...]], skipped: list[str], given: Any, size: st
         "training examples",
         "epochs x batch",
         "tokens",
-        "learning rate, pretrained / scratch",
+        "learning rate",
         "score, %",
-        "pretrained",
-        "scratch",
+        *(WEIGHTS[name] for name in given.weights),
         "seconds",
-        "seconds, scratch",
     )
     notes = "".join(f"\n\nSkipped: {note}" for note in skipped)
     limited = "" if given.limit is None else f" Only the first {given.limit} training examples."
@@ -96,6 +93,9 @@ def report(rows: list[tuple[str, ...]], skipped: list[str], given: Any, size: st
         f"\n\n{table(header, rows)}{notes}"
     )
     arguments_shown = f" --model {given.model}" + (f" --tasks {given.tasks}" if given.tasks != DEFAULT else "")
+    for name in ("epochs", "learning_rate", "limit"):
+        value = getattr(given, name)
+        arguments_shown += "" if value is None else f" --{name.replace('_', '-')} {value}"
     publish(
         "downstream",
         "A pretrained model on five tasks",
@@ -122,13 +122,13 @@ def main() -> int:
             print(skipped[-1], flush=True)
             continue
         settings = changed(name, task.settings, epochs, rates)
-        results = []
-        for scratch in (False, True) if given.scratch else (False,):
-            print(f"{task.title}, {'from scratch' if scratch else 'pretrained'}", flush=True)
-            start = Start(given.model, scratch, given.seed, given.dtype, given.limit)
-            results.append(task.run(start, settings, data))
-            scores = "  ".join(f"{key} {value:.2f}" for key, value in results[-1].scores.items())
-            print(f"  {scores}  {results[-1].training:.0f} s of training", flush=True)
+        results: dict[str, Any] = {}
+        for weights in given.weights:
+            print(f"{task.title}, {WEIGHTS[weights]}", flush=True)
+            start = Start(given.model, weights, given.seed, given.dtype, given.limit)
+            found = results[weights] = task.run(start, settings, data)
+            scores = "  ".join(f"{key} {value:.2f}" for key, value in found.scores.items())
+            print(f"  {scores}  {found.training:.0f} s of training", flush=True)
             size = size or describe(start)
         rows.append(row(task.title, settings, results))
     if not rows:

@@ -20,26 +20,31 @@ from kexue.text import Tokenizer, read_entities
 from kexue.training.seeding import seeded_weights
 
 DROPOUT = {"dropout": 0.1, "attention_dropout": 0.1}
+WEIGHTS = ("all", "tokens", "none")
+"""What is taken from the checkpoint: all weights, the token table only, or nothing; the rest is random."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a task is trained; the rates are those of the pretrained and of the random network."""
+    """How a task is trained; the rates of the encoder are those of `WEIGHTS`, in that order."""
 
     epochs: int
     batch_size: int
     length: int
-    rate: float
-    scratch_rate: float
+    rates: tuple[float, float, float]
     head_rate: float
     head: str = ""
+
+    def rate(self, weights: str) -> float:
+        """Greatest learning rate of the encoder."""
+        return self.rates[WEIGHTS.index(weights)]
 
 
 class Start(NamedTuple):
     """Where the weights come from."""
 
     path: str
-    scratch: bool
+    weights: str
     seed: int
     dtype: str
     limit: int | None
@@ -47,14 +52,25 @@ class Start(NamedTuple):
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.from_pretrained(self.path)
 
+    def pretrained(self) -> Transformer:
+        """With all weights of the checkpoint."""
+        return Transformer.from_pretrained(self.path, mask="bidirectional", dtype=self.dtype, **DROPOUT)
+
     def encoder(self) -> Transformer:
-        """Pretrained, or the same configuration with random weights."""
-        options = {"mask": "bidirectional", "dtype": self.dtype}
-        encoder = Transformer.from_pretrained(self.path, **options, **DROPOUT)
-        if not self.scratch:
+        """The same configuration with the weights that are asked for."""
+        encoder = self.pretrained()
+        if self.weights == "all":
             return encoder
         with seeded_weights(self.seed):
-            return Transformer(encoder.config, **options)
+            fresh = Transformer(encoder.config, mask="bidirectional", dtype=self.dtype)
+        self.take_tokens(fresh, encoder)
+        return fresh
+
+    def take_tokens(self, encoder: Transformer, pretrained: Transformer) -> None:
+        """Put the checkpoint's token table into ``encoder`` where only that is asked for."""
+        if self.weights == "tokens":
+            table = "token_embedding"
+            encoder.get_layer(table).set_weights(pretrained.get_layer(table).get_weights())
 
     def first(self, examples: list[Any]) -> list[Any]:
         """Training examples: all or the first ones."""
@@ -80,8 +96,9 @@ def entities(start: Start, settings: Settings, name: str, files: list[Path], hea
     training = start.first(training)
     source: Any = start.path
     options: dict[str, Any] = {"mask": "bidirectional", **DROPOUT}
-    if start.scratch:
-        source = start.encoder().config
+    pretrained = start.pretrained()
+    if start.weights != "all":
+        source = pretrained.config
         options["tokenizer"] = start.tokenizer()
     ner = NER.from_pretrained(
         source,
@@ -92,8 +109,9 @@ def entities(start: Start, settings: Settings, name: str, files: list[Path], hea
         seed=start.seed,
         **options,
     )
+    start.take_tokens(ner.encoder, pretrained)
     trained = time.perf_counter()
-    rate = settings.scratch_rate if start.scratch else settings.rate
+    rate = settings.rate(start.weights)
     ner.fit(
         training,
         epochs=settings.epochs,
@@ -129,7 +147,7 @@ def fitted(
     encoder = start.encoder()
     with seeded_weights(start.seed):
         model = network(encoder, kind)
-    rate = settings.scratch_rate if start.scratch else settings.rate
+    rate = settings.rate(start.weights)
     begin = time.perf_counter()
     train(
         model,
@@ -253,42 +271,42 @@ TASKS: Mapping[str, Task] = {
         "CLUENER",
         cluener,
         "ner/cluener/train.json",
-        Settings(4, 16, 64, 1e-3, 1e-3, 1e-3, "crf"),
+        Settings(4, 16, 64, (3e-3, 1e-3, 1e-3), 1e-3, "crf"),
     ),
     "weibo": Task(
         "Weibo NER",
         weibo,
         "ner/weibo/weiboNER_2nd_conll.train",
-        Settings(6, 16, 128, 1e-3, 1e-3, 1e-3, "crf"),
+        Settings(6, 16, 128, (1e-3, 1e-3, 1e-3), 1e-3, "crf"),
     ),
     "sentiment": Task(
         "sentiment",
         sentiment,
         "cls/sentiment/datasets/sentiment.zip",
-        Settings(1, 32, 80, 5e-4, 5e-4, 1e-3),
+        Settings(1, 32, 80, (5e-4, 5e-4, 5e-4), 1e-3),
     ),
     "stsb": Task(
         "Chinese STS-B, two vectors",
         stsb,
         "sts/zh/Chinese-STS-B/sts-b-train.txt",
-        Settings(3, 32, 64, 5e-4, 5e-4, 1e-3, "cosine"),
+        Settings(3, 32, 64, (5e-4, 5e-4, 5e-4), 1e-3, "cosine"),
     ),
     "stsb-pair": Task(
         "Chinese STS-B, one sequence",
         stsb,
         "sts/zh/Chinese-STS-B/sts-b-train.txt",
-        Settings(3, 32, 96, 5e-4, 5e-4, 1e-3, "score"),
+        Settings(3, 32, 96, (5e-4, 5e-4, 5e-4), 1e-3, "score"),
     ),
     "reading": Task(
         "CMRC 2018 reading",
         cmrc,
         "mrc/cmrc2018/squad-style-data/cmrc2018_dev.json",
-        Settings(2, 16, 128, 1e-3, 1e-3, 1e-3),
+        Settings(2, 16, 128, (1e-3, 1e-3, 1e-3), 1e-3),
     ),
     "drcd": Task(
         "DRCD reading",
         drcd,
         "mrc/drcd/DRCD_dev.json",
-        Settings(2, 16, 128, 1e-3, 1e-3, 1e-3),
+        Settings(2, 16, 128, (1e-3, 1e-3, 1e-3), 1e-3),
     ),
 }

@@ -1,12 +1,22 @@
 """Shared set-up of all tests."""
 
 import gc
+import os
 import random
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 
 import pytest
+
+# Many tests build the same tiny models anew: what JAX has compiled once in this run (of one worker, with the processes
+# that it starts) is read from a folder that goes away with it. JAX looks at these when it is imported.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
+    compiled = tempfile.TemporaryDirectory(prefix="kexue-tests-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import kexue  # noqa: F401  chooses the Keras backend before a test imports Keras
 

@@ -3,10 +3,12 @@
 import argparse
 from difflib import SequenceMatcher
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 from benchmarks.downstream import numbers
+from benchmarks.downstream_tasks import TASKS, WEIGHTS, Start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,3 +117,19 @@ def test_numbers() -> None:
     assert numbers("a=3,b=5", ["a", "b", "c"], int) == {"a": 3, "b": 5}
     with pytest.raises(argparse.ArgumentTypeError, match="expected a number"):
         numbers("a=x", ["a"], int)
+
+
+def test_what_is_taken_from_the_checkpoint() -> None:
+    found = {
+        weights: {path: v.numpy() for path, v in _weights(Start("zh-mini", weights, 3, "float32", None).encoder())}
+        for weights in WEIGHTS
+    }
+    table = "token_embedding/table"
+    for path, value in found["tokens"].items():
+        assert np.array_equal(value, found["all" if path == table else "none"][path]), path
+        assert not np.array_equal(found["all"][path], found["none"][path])
+    assert TASKS["cluener"].settings.rate("all") == TASKS["cluener"].settings.rates[0]
+
+
+def _weights(encoder: Any) -> list[tuple[str, Any]]:
+    return [(weight.path, weight) for weight in encoder.weights]

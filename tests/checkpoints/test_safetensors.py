@@ -97,6 +97,22 @@ def test_transformers_loads_ours(tmp_path, limit):
     assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
 
 
+def test_equal_contents_are_equal_files(tmp_path):
+    """Texts of the header too, whose order in the library is that of a hash table."""
+    arrays = {"b": np.arange(3.0), "甲": np.ones((2, 2), "int8")}
+    texts = {name: f'{name}\n"é"' for name in ("z", "y", "x", "format", "w", "乙")}
+    written = set()
+    for turn in range(8):
+        write_safetensors(
+            tmp_path / "a.safetensors", arrays, metadata=dict(sorted(texts.items(), reverse=turn % 2 == 1))
+        )
+        written.add((tmp_path / "a.safetensors").read_bytes())
+    assert len(written) == 1
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        assert checkpoint.metadata == texts
+        np.testing.assert_array_equal(checkpoint["b"], arrays["b"])
+
+
 def test_not_contiguous_and_big_endian_arrays(tmp_path):
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     write_safetensors(tmp_path / "a.safetensors", {"t": array.T, "b": array.astype(">f4"), "h": array[:, ::2]})

@@ -94,3 +94,31 @@ def test_mistakes(mistake, corpora, configuration, tmp_path):
         assert str(value).split("/")[-1] in message
     (tmp_path / "file").write_text("")
     assert "is a file" in mistake(*arguments(corpora, configuration, tmp_path / "file"))
+
+
+def test_progress_shows_the_speed(monkeypatch):
+    """On a terminal: loss, tokens and operations a second of the epoch so far."""
+    import io
+    import itertools
+
+    import keras
+
+    from kexue.cli import _progress
+    from kexue.tasks.pretraining.logs import Speed
+
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    console = _progress.Console(file=screen, force_terminal=True, width=160)
+    monkeypatch.setattr(_progress, "Console", lambda **_: console)
+    speed, shown = Speed(tokens=1000, flops=2e9), _progress.TrainingProgress()
+    shown.speed = speed
+    clock = itertools.count()
+    monkeypatch.setattr("kexue.tasks.pretraining.logs.time.perf_counter", lambda: next(clock) / 2)  # two steps a second
+    callbacks = keras.callbacks.CallbackList([speed, shown], params={"steps": 3, "epochs": 1})
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    for step in range(3):
+        callbacks.on_train_batch_end(step, {"loss": 1.5})
+    shown.bar.refresh()
+    callbacks.on_train_end()
+    assert "loss 1.5000 2 ktokens/s  4 GFLOP/s" in screen.getvalue()

@@ -105,20 +105,48 @@ def test_an_output_before_the_cut():
 
 def test_each_call_of_a_layer_is_a_place_of_its_own():
     model, dense = shared_layers()
-    assert surgery.addresses(model) == ["x", "dense", "scaled", "dense#2", "scaled#2", "dense#3"]
+    assert surgery.addresses(model) == ["x", "dense#1", "scaled#1", "dense#2", "scaled#2", "dense#3"]
     with pytest.raises(ConfigError, match=r"dense is called 3 times.*dense#1, dense#2, dense#3"):
         surgery.split(model, "dense")
     for at in ("dense#1", "scaled#1", ["scaled#1", "dense#2"], "scaled#2"):
         head, tail = surgery.split(model, at)
         np.testing.assert_allclose(numpy(tail(head(X))), numpy(model(X)), **EXACT)
         assert tail.get_layer("dense") is dense
-    with pytest.raises(ConfigError, match="by-passed: scaled also"):
+    with pytest.raises(ConfigError, match="by-passed: scaled#1 also"):
         surgery.split(model, "dense#2")  # the shift, a keyword argument, comes from before
     assert surgery.addresses(surgery.tail(model, "scaled#2")) == ["scaled#2", "dense"]
+    every = surgery.extract(model, surgery.addresses(model))  # each address is a name
+    assert list(every.output) == surgery.addresses(model)
+    assert list(surgery.extract(model, "d*e").output) == ["dense#1", "dense#2", "dense#3"]  # a pattern: all calls
     # A piece is a model like any other: cut it again.
     head, tail = surgery.split(surgery.tail(model, "scaled#1"), "scaled")
-    start = surgery.extract(model, "scaled#1")(X)["scaled"]
+    start = surgery.extract(model, "scaled#1")(X)["scaled#1"]
     np.testing.assert_allclose(numpy(tail(head(start))), numpy(model(X)), **EXACT)
+
+
+def test_a_nested_model_called_twice():
+    """A cut that is by-passed is mended by the names that its error gives."""
+    keras.utils.set_random_seed(4)
+    x = keras.Input((6,), name="within")
+    h = layers.Dense(4, "relu", name="deep")(x)
+    nested = keras.Model(x, [h, layers.Dense(2, name="last")(h)], name="nested")
+    inputs = {name: keras.Input((6,), name=name) for name in ("a", "b")}
+    (u, v), (y, z) = (nested(inputs[name]) for name in ("a", "b"))
+    model = keras.Model(inputs, {"joined": layers.Dense(3, name="end")(keras.ops.concatenate([u, y])), "dot": v * z})
+    data = {"a": X, "b": 2 * X}
+    with pytest.raises(ConfigError, match=r"nested is called 2 times.*nested#1:0, nested#2:0"):
+        surgery.split(model, "nested:0")
+    with pytest.raises(ConfigError, match=r"deep'\. It is a layer inside the nested model nested"):
+        surgery.split(model, "deep")
+    with pytest.raises(ConfigError, match="by-passed") as caught:
+        surgery.split(model, "nested#1")
+    names = str(caught.value).split("at=[")[1].split("]")[0].split(", ")
+    assert names == ["nested#1:0", "nested#1:1", "nested#2:0", "nested#2:1"]
+    for at in (names, ["nested#1", "nested#2"]):
+        head, tail = surgery.split(model, at)
+        assert list(tail.input) == names
+        for name, value in numpy(tail(head(data))).items():
+            np.testing.assert_allclose(value, numpy(model(data))[name], **EXACT)
 
 
 def test_masks_travel_with_the_graph():
@@ -188,6 +216,7 @@ def test_extract_by_all_kinds_of_names():
     [
         ("add_7", r"residual has nothing called 'add_7'. Near are: .*add_2"),
         ("nothing_*", "nothing called 'nothing_"),
+        ([], "at least one layer"),
         (surgery.Nth(layers.Add, 3), "has 3 calls of Add. Received: index 3"),
         (keras.Input((2,), name="other"), "'other' is not of the graph"),
     ],
@@ -286,7 +315,7 @@ def test_replace_and_share():
     np.testing.assert_allclose(numpy(tied(X)), want, rtol=1e-5, atol=1e-6)
     model, _ = shared_layers()
     once = surgery.replace(model, "dense#2", layers.Activation("tanh", name="t"))
-    assert surgery.addresses(once) == ["x", "dense", "scaled", "t", "scaled#2", "dense#2"]
+    assert surgery.addresses(once) == ["x", "dense#1", "scaled#1", "t", "scaled#2", "dense#2"]
 
 
 def test_bypass():

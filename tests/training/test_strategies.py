@@ -390,6 +390,13 @@ def test_it_can_be_taken_off_and_is_not_saved(tmp_path):
     assert float(model.train_on_batch(IDS, CLASSES)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_first_number_may_stand_alone():
+    assert FGM(2.0) == FGM(epsilon=2.0)
+    assert (PGD(3.0).epsilon, GradientPenalty(0.1).epsilon, VAT(0.5).epsilon, RDrop(1.0).alpha) == (3.0, 0.1, 0.5, 1.0)
+    with pytest.raises(TypeError):
+        PGD(1.0, 0.3)  # two lengths would be mistaken for each other
+
+
 def test_what_cannot_work_is_told():
     model = classifier()
     with pytest.raises(ConfigError, match=r"no trainable variable.*table/embeddings"):

@@ -113,6 +113,20 @@ def _save(temporary: Path, arrays: dict[str, np.ndarray], texts: Mapping[str, st
         save_file(arrays, temporary, {**texts, CHECKSUM_KEY: json.dumps(sums)})
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{target}: safetensors cannot write these tensors: {error}.") from error
+    _sort_texts(temporary)
+
+
+def _sort_texts(path: Path) -> None:
+    """Put the texts of the header, which the library writes in the order of a hash table, into that of their keys, so
+    that equal contents are equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        sorted_header = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(sorted_header) <= size:  # longer only if the library wrote a character in another way
+            file.seek(8)
+            file.write(sorted_header.ljust(size))
 
 
 def _remove_shards(target: Path, keep: tuple[()] | list[Path]) -> None:

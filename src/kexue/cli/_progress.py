@@ -13,12 +13,32 @@ from kexue.cli._common import note
 __all__ = ["TrainingProgress"]
 
 
+def _speed(figures: dict[str, float]) -> str:
+    """``12.3k tokens/s  45.6 GFLOP/s``; empty without figures."""
+    words = {"tokens_per_second": "tokens/s", "flops_per_second": "FLOP/s"}
+    return "  ".join(f"{_short(figures[name])}{unit}" for name, unit in words.items() if name in figures)
+
+
+def _short(number: float) -> str:
+    """Three digits and a prefix."""
+    for prefix in ("", "k", "M", "G"):
+        if number < 1000:
+            return f"{number:.3g} {prefix}"
+        number /= 1000
+    return f"{number:.3g} T"
+
+
 class TrainingProgress(keras.callbacks.Callback):
-    """Shows the loss while an epoch runs and all its figures when it ends.
+    """Shows the loss while an epoch runs, with its speed where that is measured, and all its figures when it ends.
 
     Args:
         name: written before the epoch.
+
+    Attributes:
+        speed: a callback whose ``figures()`` are those of the epoch so far (`kexue.tasks.Pretrainer` sets it), or None.
     """
+
+    speed: Any = None
 
     def __init__(self, name: str = "") -> None:
         super().__init__()
@@ -35,26 +55,33 @@ class TrainingProgress(keras.callbacks.Callback):
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("loss {task.fields[loss]}"),
+                TextColumn("{task.fields[speed]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
             self.bar.start()
-            self.task = self.bar.add_task("starting", total=self.params.get("steps"), loss="...")
+            self.task = self.bar.add_task("starting", total=self.params.get("steps"), loss="...", speed="")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Set the bar back to its start."""
         self.began = time.perf_counter()
         if self.bar is not None:
             self.bar.reset(
-                self.task, total=self.params.get("steps"), description=f"{self.name}epoch {epoch + 1}", loss="..."
+                self.task,
+                total=self.params.get("steps"),
+                description=f"{self.name}epoch {epoch + 1}",
+                loss="...",
+                speed="",
             )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """One step further."""
         if self.bar is not None:
             loss = (logs or {}).get("loss")
-            self.bar.update(self.task, completed=batch + 1, loss="..." if loss is None else f"{float(loss):.4f}")
+            speed = "" if self.speed is None else _speed(self.speed.figures())
+            loss = "..." if loss is None else f"{float(loss):.4f}"
+            self.bar.update(self.task, completed=batch + 1, loss=loss, speed=speed)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """A line that stays."""

@@ -66,7 +66,7 @@ def pretrain(
         str | None,
         typer.Option(
             help="linear, constant or cosine after the warm-up, wsd (constant, then a fall over the last fifth), or "
-            "STEP:FACTOR pairs joined by lines, such as 1000:1,20000:0.1.",
+            "STEP:FACTOR pairs joined by commas, such as 1000:1,20000:0.1.",
             show_default="linear",
         ),
     ] = None,

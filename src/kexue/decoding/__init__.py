@@ -10,12 +10,13 @@ _HOME = {
     "Generated": "generation",
     "Generation": "generation",
     "Greedy": "strategies",
+    "Guidance": "guidance",
     "Sample": "strategies",
     "generate": "generation",
     "stream": "generation",
 }
 
-__all__ = ["Beam", "Generated", "Generation", "Greedy", "Sample", "generate", "stream"]
+__all__ = ["Beam", "Generated", "Generation", "Greedy", "Guidance", "Sample", "generate", "stream"]
 
 
 __getattr__ = names_from(__name__, _HOME)

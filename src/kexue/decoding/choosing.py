@@ -32,6 +32,7 @@ class Plan:
         of_prompt: penalty and ngram count the prompt too.
         constraint: see `kexue.decoding.constraints`, or None.
         processors: functions ``(logits, carry) -> logits``.
+        scores: what comes in place of logits are log scores already: no softmax, no temperature.
     """
 
     search: Search
@@ -41,11 +42,13 @@ class Plan:
     of_prompt: bool = False
     constraint: Any = None
     processors: tuple[Any, ...] = field(default=())
+    scores: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
         constraint = None if self.constraint is None else self.constraint.key
-        return (self.search.key, self.vocabulary, self.penalty, self.ngram, self.of_prompt, constraint, self.processors)
+        rules = (self.penalty, self.ngram, self.of_prompt, constraint, self.processors, self.scores)
+        return (self.search.key, self.vocabulary, *rules)
 
 
 def log_probabilities(plan: Plan, carry: dict[str, Any], data: dict[str, Any], logits: Any) -> Any:
@@ -61,6 +64,8 @@ def log_probabilities(plan: Plan, carry: dict[str, Any], data: dict[str, Any], l
         logits = ops.where(seen, ops.where(logits > 0, logits / by, logits * by), logits)
     for processor in plan.processors:
         logits = processor(logits, carry)
+    if plan.scores:
+        return logits
     return ops.log_softmax(logits / data["temperature"], axis=-1)
 
 

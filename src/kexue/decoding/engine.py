@@ -8,8 +8,9 @@ from kexue.decoding.interface import Engine, State
 __all__ = ["Cached", "Engine", "State", "make", "release"]
 
 
-def make(model: Any, cached: bool = True) -> Engine:
-    """The engine of a model, made once: with a cache, or one that runs the whole sequence at each step.
+def make(model: Any, cached: bool = True, guided: bool = False) -> Engine:
+    """The engine of a model, made once: with a cache, or one that runs the whole sequence at each step; and of its rows
+    or of pairs of them (`kexue.decoding.guidance`).
 
     Raises:
         ConfigError: the model has no LM head, or ``cached`` and a part that cannot work one token at a time.
@@ -22,7 +23,11 @@ def make(model: Any, cached: bool = True) -> Engine:
         from kexue.decoding.recompute import Recomputed
 
         engines[cached] = Cached(model) if cached else Recomputed(model)
-    return engines[cached]
+    if guided and ("guided", cached) not in engines:
+        from kexue.decoding.guidance import Guided
+
+        engines["guided", cached] = Guided(engines[cached])
+    return engines["guided", cached] if guided else engines[cached]
 
 
 def release(model: Any) -> None:

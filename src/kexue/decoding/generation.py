@@ -11,6 +11,7 @@ from kexue.decoding import loop as loops
 from kexue.decoding.choosing import HIDDEN, LENGTH, RUNNING, STOP, Plan
 from kexue.decoding.constraints.base import Constraint, Source
 from kexue.decoding.engine import Engine, make
+from kexue.decoding.guidance import Guidance
 from kexue.decoding.prompts import Row, batch, bucket, read
 from kexue.decoding.strategies import Beam, Greedy, Sample, Search
 from kexue.errors import ConfigError
@@ -72,6 +73,7 @@ def generate(
     count_prompt: bool = False,
     constraint: Constraint | None = None,
     processors: Sequence[Callable[[Any, dict[str, Any]], Any]] = (),
+    guidance: Guidance | None = None,
     decoder_start: Sequence[int] | None = None,
     batch_size: int = 8,
     cached: bool = True,
@@ -97,6 +99,7 @@ def generate(
         processors: functions ``(logits (batch, branches, vocabulary), carry) -> logits`` written with ``keras.ops``;
             ``carry["history"]`` (batch, branches, width) holds prompt and result, ``carry["start"]`` (batch,) the
             length of the prompt, ``carry["t"]`` the number of generated tokens. Each new function is a compilation.
+        guidance: classifier-free guidance, see `kexue.decoding.guidance`; each step costs twice as much.
         decoder_start: see `kexue.decoding.prompts.read`.
         batch_size: prompts that run at once. Prompts are sorted by length, lengths are rounded up to powers of two.
         cached: run each token once; False runs the whole sequence at each step, for models that need it.
@@ -109,9 +112,9 @@ def generate(
     """
     job = _Job(
         model, search, max_tokens, min_tokens, stop, forbidden, repetition_penalty, no_repeat_ngram, count_prompt,
-        constraint, processors, cached,
+        constraint, processors, cached, guidance,
     )  # fmt: skip
-    rows = read(job.engine, prompts, decoder_start)
+    rows = read(job.engine, prompts, decoder_start, guidance)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
     order = sorted(range(len(rows)), key=lambda n: rows[n].size)
@@ -148,6 +151,7 @@ def stream(
     count_prompt: bool = False,
     constraint: Constraint | None = None,
     processors: Sequence[Callable[[Any, dict[str, Any]], Any]] = (),
+    guidance: Guidance | None = None,
 ) -> Iterator[int]:
     """The tokens after one prompt as they are generated; arguments as in `generate`.
 
@@ -161,11 +165,11 @@ def stream(
     """
     job = _Job(
         model, search, max_tokens, min_tokens, stop, forbidden, repetition_penalty, no_repeat_ngram, count_prompt,
-        constraint, processors, cached,
+        constraint, processors, cached, guidance,
     )  # fmt: skip
     if job.search.branches != 1 or isinstance(job.search, Beam):
         raise ConfigError(f"a stream needs Greedy() or Sample(n=1). Received: {job.search!r}")
-    rows = read(job.engine, prompt if hasattr(prompt, "keys") else [prompt], decoder_start)
+    rows = read(job.engine, prompt if hasattr(prompt, "keys") else [prompt], decoder_start, guidance)
     if len(rows) != 1:
         raise ConfigError(f"a stream goes on from one prompt. Received: {len(rows)} prompts")
     return _pieces(_Run(job, rows, [0], 1))
@@ -187,8 +191,11 @@ class _Job:
     def __init__(
         self, model: Any, search: Search | None, max_tokens: int, min_tokens: int, stop: Any, forbidden: Any,
         penalty: float, ngram: int, of_prompt: bool, constraint: Any, processors: Any, cached: bool,
+        guidance: Any,
     ) -> None:  # fmt: skip
-        self.engine: Engine = make(model, cached)
+        if guidance is not None and not isinstance(guidance, Guidance):
+            raise ConfigError(f"guidance must be Guidance(weight, unconditional). Received: {guidance!r:.80}")
+        self.engine: Engine = make(model, cached, guided=guidance is not None)
         self.search = Greedy() if search is None else search
         if not isinstance(self.search, Search):
             raise ConfigError(f"search must be Greedy(), Sample(...) or Beam(...). Received: {search!r}")
@@ -227,26 +234,13 @@ class _Run:
         self.slots = bucket(job.max_tokens)
         if engine.limit is not None:
             self.slots = min(self.slots, engine.limit)
-        rooms = [job.max_tokens if engine.limit is None else engine.limit - len(row.tokens) for row in rows]
+        rooms = [job.max_tokens if engine.limit is None else engine.limit - row.longest for row in rows]
         self.room = np.array([min(n, job.max_tokens) for n in rooms] + [1] * (size - len(rows)), "int32")
-        stop, forbidden = np.zeros(size_of, bool), np.zeros(size_of, bool)
-        stop[job.stop], forbidden[job.forbidden] = True, True
-        stops = np.zeros(max(1, _power(len(job.stop))), "int32")
-        stops[: len(job.stop)] = job.stop
-        data: dict[str, Any] = {
-            "stop": stop,
-            "stops": stops,
-            "stops_real": np.arange(len(stops)) < len(job.stop),
-            "forbidden": forbidden,
-            "room": self.room,
-            "idle": np.arange(size) >= len(rows),
-            "min_tokens": np.int32(job.min_tokens),
-            "penalty": np.float32(job.penalty),
-            "temperature": np.float32(getattr(search, "temperature", 1.0)),
-            "pad": np.int32(0),
-        }
-        if isinstance(search, Beam):
-            data |= {"length_penalty": np.float32(search.length_penalty), "diversity": np.float32(search.diversity)}
+        data = search_data(
+            search, size_of, job.stop, room=self.room, idle=np.arange(size) >= len(rows), min_tokens=job.min_tokens
+        )
+        data["forbidden"][job.forbidden] = True
+        data["penalty"] = np.float32(job.penalty)
         if isinstance(search, Sample):
             data |= {"top_k": np.int32(search.top_k or size_of), "top_p": np.float32(search.top_p)}
             data |= {"min_p": np.float32(search.min_p), "uniform": _uniform(search, places, size, self.slots)}
@@ -277,40 +271,87 @@ class _Run:
         """The sequences of the rows as they are now."""
         if self.carry is None:
             return [[] for _ in self.rows]
-        job, carry = self.job, self.carry
-        names = {RUNNING: "interrupted" if interrupted else "length", STOP: "stop", LENGTH: "length"}
-        pool = carry.get("pool")
-        parts = carry if pool is None else pool
-        history, score, length, reason = (
-            np.asarray(ops.convert_to_numpy(parts[n])) for n in ("history", "score", "length", "reason")
-        )
-        ranking = None if pool is None else np.asarray(ops.convert_to_numpy(pool["ranking"]))
-        found: list[list[Generated]] = []
-        for n, row in enumerate(self.rows):
-            order = list(range(job.search.branches))
-            if ranking is not None:
-                order = [int(j) for j in np.argsort(-ranking[n], kind="stable") if ranking[n, j] > HIDDEN / 2]
-            sequences = []
-            for j in order[: job.search.results]:
-                start = len(row.tokens)
-                tokens = [int(i) for i in history[n, j, start : start + length[n, j]]]
-                if reason[n, j] == STOP and tokens and tokens[-1] in job.stop:
-                    tokens.pop()
-                sequences.append(Generated(tokens, float(score[n, j]), names.get(int(reason[n, j]), "dead end")))
-            if not sequences:
-                sequences = self._unfinished(n, interrupted)
-            found.append(sequences)
-        return found
+        starts = [len(row.tokens) for row in self.rows]
+        return read_sequences(self.carry, self.job.search, starts, self.job.stop, interrupted)
 
-    def _unfinished(self, n: int, interrupted: bool) -> list[Generated]:
-        """The best beam where none has finished: Ctrl-C, or nothing that is allowed."""
-        best = int(np.argmax(np.asarray(ops.convert_to_numpy(self.carry["score"]))[n]))
-        start, t = len(self.rows[n].tokens), int(self.carry["t"])
-        if not interrupted:
-            return [Generated([], float("-inf"), "dead end")]
-        history = np.asarray(ops.convert_to_numpy(self.carry["history"]))[n, best]
-        score = float(np.asarray(ops.convert_to_numpy(self.carry["score"]))[n, best])
-        return [Generated([int(i) for i in history[start : start + t]], score, "interrupted")]
+
+def search_data(
+    search: Search, vocabulary: int, stop: Sequence[int], *, room: np.ndarray, idle: np.ndarray, min_tokens: int
+) -> dict[str, Any]:
+    """What every loop is given: tables and numbers that may change without a new compilation.
+
+    Args:
+        search: of the plan.
+        vocabulary: columns of the logits.
+        stop: ids that end a sequence.
+        room: ``(batch,)`` tokens that a row may get.
+        idle: ``(batch,)`` rows that get none.
+        min_tokens: no stop token before so many.
+    """
+    ends = np.zeros(vocabulary, bool)
+    ends[list(stop)] = True
+    stops = np.zeros(max(1, _power(len(stop))), "int32")
+    stops[: len(stop)] = stop
+    data: dict[str, Any] = {
+        "stop": ends,
+        "stops": stops,
+        "stops_real": np.arange(len(stops)) < len(stop),
+        "forbidden": np.zeros(vocabulary, bool),
+        "room": room,
+        "idle": idle,
+        "min_tokens": np.int32(min_tokens),
+        "penalty": np.float32(1.0),
+        "temperature": np.float32(getattr(search, "temperature", 1.0)),
+        "pad": np.int32(0),
+    }
+    if isinstance(search, Beam):
+        data |= {"length_penalty": np.float32(search.length_penalty), "diversity": np.float32(search.diversity)}
+    return data
+
+
+def read_sequences(
+    carry: dict[str, Any], search: Search, starts: Sequence[int], stop: Sequence[int], interrupted: bool = False
+) -> list[list[Generated]]:
+    """The sequences of the first rows of a loop as they are now.
+
+    Args:
+        carry: of the loop.
+        search: of its plan.
+        starts: lengths of the rows' prompts.
+        stop: ids that end a sequence.
+        interrupted: the loop was left before its end.
+    """
+    names = {RUNNING: "interrupted" if interrupted else "length", STOP: "stop", LENGTH: "length"}
+    pool = carry.get("pool")
+    parts = carry if pool is None else pool
+    history, score, length, reason = (
+        np.asarray(ops.convert_to_numpy(parts[n])) for n in ("history", "score", "length", "reason")
+    )
+    ranking = None if pool is None else np.asarray(ops.convert_to_numpy(pool["ranking"]))
+    found: list[list[Generated]] = []
+    for n, start in enumerate(starts):
+        order = list(range(search.branches))
+        if ranking is not None:
+            order = [int(j) for j in np.argsort(-ranking[n], kind="stable") if ranking[n, j] > HIDDEN / 2]
+        sequences = []
+        for j in order[: search.results]:
+            tokens = [int(i) for i in history[n, j, start : start + length[n, j]]]
+            if reason[n, j] == STOP and tokens and tokens[-1] in stop:
+                tokens.pop()
+            sequences.append(Generated(tokens, float(score[n, j]), names.get(int(reason[n, j]), "dead end")))
+        found.append(sequences or _unfinished(carry, n, start, interrupted))
+    return found
+
+
+def _unfinished(carry: dict[str, Any], n: int, start: int, interrupted: bool) -> list[Generated]:
+    """The best beam where none has finished: Ctrl-C, or nothing that is allowed."""
+    if not interrupted:
+        return [Generated([], float("-inf"), "dead end")]
+    scores = np.asarray(ops.convert_to_numpy(carry["score"]))[n]
+    best = int(np.argmax(scores))
+    history = np.asarray(ops.convert_to_numpy(carry["history"]))[n, best]
+    tokens = [int(i) for i in history[start : start + int(carry["t"])]]
+    return [Generated(tokens, float(scores[best]), "interrupted")]
 
 
 def _listed(stop: Any) -> list[int]:

@@ -14,7 +14,7 @@ from kexue.decoding.choosing import DEAD, HIDDEN, RUNNING, Plan, choose
 from kexue.decoding.interface import Engine
 from kexue.decoding.strategies import Beam
 
-__all__ = ["Loop", "compilations", "compiler", "make"]
+__all__ = ["Loop", "cached", "compilations", "compiler", "first_carry", "make"]
 
 
 class Loop:
@@ -34,32 +34,7 @@ class Loop:
         start = ops.sum(ops.cast(inputs[f"{engine.side}padding_mask"], "int32"), axis=1)
         text = ops.concatenate([tokens, ops.zeros((batch, self.room), dtype="int32")], axis=1)
         history = ops.broadcast_to(text[:, None], (batch, branches, prompt + self.room))
-        idle = ops.broadcast_to(ops.where(data["idle"], DEAD, RUNNING)[:, None], (batch, branches))
-        carry: dict[str, Any] = {
-            "history": history,
-            "start": start,
-            "t": ops.zeros((), dtype="int32"),
-            "tokens": ops.zeros((batch, branches), dtype="int32"),
-            "length": ops.zeros((batch, branches), dtype="int32"),
-            "score": ops.zeros((batch, branches), dtype="float32"),
-            "reason": ops.cast(idle, "int32"),
-        }
-        search = self.plan.search
-        if isinstance(search, Beam):
-            first = ops.equal(ops.arange(branches, dtype="int32") % (search.width // search.groups), 0)
-            carry["score"] = ops.where(first[None], carry["score"], HIDDEN)
-            carry["parents"] = ops.zeros((batch, branches), dtype="int32")
-            if search.rule == "pool":
-                from kexue.decoding.beams import first_pool
-
-                carry["pool"] = first_pool(batch, branches, history)
-            else:
-                carry["wide"] = ops.full((batch,), branches, dtype="int32")
-                carry["ended"] = ops.zeros((batch, branches), dtype="bool")
-        if self.plan.constraint is not None:
-            carry["rule"] = keras.tree.map_structure(
-                lambda x: ops.broadcast_to(x[:, None], (batch, branches, *x.shape[1:])), data["rule"]
-            )
+        carry = first_carry(self.plan, history, start, data["idle"], data.get("rule"))
         logits = ops.broadcast_to(logits[:, None], (batch, branches, logits.shape[-1]))
         carry = choose(self.plan, carry, data, logits)
         carry["state"] = state
@@ -84,19 +59,63 @@ class Loop:
         return ops.while_loop(runs, lambda carry: (step(carry),), (carry,))[0]
 
 
+def first_carry(plan: Plan, history: Any, start: Any, idle: Any, rule: Any = None) -> dict[str, Any]:
+    """What a loop carries before its first token.
+
+    Args:
+        plan: of the loop.
+        history: ``(batch, branches, width)`` int32, the prompts and room for what comes.
+        start: ``(batch,)`` int32, lengths of the prompts in it.
+        idle: ``(batch,)`` booleans, rows that get no token.
+        rule: first states of the plan's constraint, ``(batch, ...)``.
+    """
+    search = plan.search
+    batch, branches = history.shape[:2]
+    carry: dict[str, Any] = {
+        "history": history,
+        "start": start,
+        "t": ops.zeros((), dtype="int32"),
+        "tokens": ops.zeros((batch, branches), dtype="int32"),
+        "length": ops.zeros((batch, branches), dtype="int32"),
+        "score": ops.zeros((batch, branches), dtype="float32"),
+        "reason": ops.cast(ops.broadcast_to(ops.where(idle, DEAD, RUNNING)[:, None], (batch, branches)), "int32"),
+    }
+    if isinstance(search, Beam):
+        first = ops.equal(ops.arange(branches, dtype="int32") % (search.width // search.groups), 0)
+        carry["score"] = ops.where(first[None], carry["score"], HIDDEN)
+        carry["parents"] = ops.zeros((batch, branches), dtype="int32")
+        if search.rule == "pool":
+            from kexue.decoding.beams import first_pool
+
+            carry["pool"] = first_pool(batch, branches, history)
+        else:
+            carry["wide"] = ops.full((batch,), branches, dtype="int32")
+            carry["ended"] = ops.zeros((batch, branches), dtype="bool")
+    if plan.constraint is not None:
+        carry["rule"] = keras.tree.map_structure(
+            lambda x: ops.broadcast_to(x[:, None], (batch, branches, *x.shape[1:])), rule
+        )
+    return carry
+
+
+def cached(engine: Engine, key: Any, new: Callable[[], Any]) -> Any:
+    """A loop of an engine, made once for each key."""
+    loops = engine.__dict__.setdefault("_loops", {})
+    if key not in loops:
+        loops[key] = new()
+    return loops[key]
+
+
 def make(engine: Engine, plan: Plan, room: int) -> Loop:
     """The loop of an engine, made once for each plan and room."""
-    loops = engine.__dict__.setdefault("_loops", {})
-    key = (plan.key, room)
-    if key not in loops:
-        loops[key] = Loop(engine, plan, room)
-    return loops[key]
+    return cached(engine, (plan.key, room), lambda: Loop(engine, plan, room))
 
 
 def compilations(engine: Engine) -> int:
     """How many programs were compiled for an engine's loops; 0 on PyTorch."""
     loops = engine.__dict__.get("_loops", {}).values()
-    return sum(function.count() for loop in loops for function in (loop.begin, loop.go))
+    made = compiler()
+    return sum(function.count() for loop in loops for function in vars(loop).values() if isinstance(function, made))
 
 
 def compiler() -> Callable[[Any, Callable[..., Any]], Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kexue.decoding.guidance import PREFIX, Guidance
 from kexue.decoding.interface import Engine
 from kexue.errors import ConfigError, DataError
 from kexue.models.surgery.graph import Graph
@@ -33,6 +34,7 @@ class Row:
         target_segment: of generated tokens, or None.
         source: tokens of the encoder, or None.
         more: inputs of one row that have no length, such as ``condition``.
+        twin: the row without the condition, and ``weight``, how much the difference counts; None without guidance.
     """
 
     tokens: np.ndarray
@@ -40,27 +42,45 @@ class Row:
     target_segment: int | None = None
     source: dict[str, np.ndarray] | None = None
     more: dict[str, np.ndarray] = field(default_factory=dict)
+    twin: "Row | None" = None
+    weight: float = 1.0
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt, of the twin's if that is longer."""
+        return len(self.tokens) if self.twin is None else max(len(self.tokens), len(self.twin.tokens))
 
     @property
     def size(self) -> tuple[int, int]:
         """What rows are sorted by, so that few shapes occur."""
-        return (0 if self.source is None else len(self.source["token_ids"])), len(self.tokens)
+        return (0 if self.source is None else len(self.source["token_ids"])), self.longest
 
 
-def read(engine: Engine, prompts: Any, decoder_start: Sequence[int] | None = None) -> list[Row]:
-    """Rows of prompts.
+def read(
+    engine: Engine, prompts: Any, decoder_start: Sequence[int] | None = None, guidance: Guidance | None = None
+) -> list[Row]:
+    """Rows of prompts, with their twins under guidance; see `_rows` for the arguments."""
+    data = prompts if isinstance(prompts, Mapping) else _padded(prompts)
+    rows = _rows(engine, data, decoder_start)
+    if guidance is not None and rows:
+        twins = _rows(engine, guidance.inputs(data), decoder_start)
+        for row, twin, weight in zip(rows, twins, guidance.weights(len(rows)).tolist(), strict=True):
+            row.twin, row.weight = twin, weight
+    return rows
+
+
+def _rows(engine: Engine, data: Mapping[str, Any], decoder_start: Sequence[int] | None) -> list[Row]:
+    """Rows of a batch.
 
     Args:
         engine: of the model.
-        prompts: lists of token ids, or the batch of a model: ``token_ids`` (batch, length) with ``padding_mask`` and
-            whatever else the model takes.
+        data: the batch of a model: ``token_ids`` (batch, length) with ``padding_mask`` and whatever else it takes.
         decoder_start: with a decoder, the tokens that it begins with; the padding token's id when None, as in T5.
 
     Raises:
         DataError: an empty prompt, ids outside the vocabulary, a prompt that leaves no room.
         ConfigError: inputs that generation cannot use.
     """
-    data = prompts if isinstance(prompts, Mapping) else _padded(prompts)
     known = Graph(engine.model).inputs
     for name in data:
         if name not in known:
@@ -159,6 +179,10 @@ def batch(engine: Engine, rows: Sequence[Row], size: int) -> dict[str, np.ndarra
             out["segment_ids"] = _pad([source["segment_ids"] for source in sources], wide)[0]
     for name in rows[0].more:
         out[name] = np.stack([row.more[name] for row in rows])
+    if rows[0].twin is not None:
+        twins = batch(engine, [row.twin for row in rows if row.twin is not None], size)
+        out |= {f"{PREFIX}{name}": value for name, value in twins.items()}
+        out["guidance"] = np.array([row.weight for row in rows], "float32")
     return out
 
 

@@ -2,9 +2,17 @@
 
 from kexue._lazy import names_from
 
-_HOME = {"NER": "ner", "Pretrainer": "pretrainer", "Seq2Seq": "seq2seq"}
+_HOME = {
+    "ConditionalLM": "conditional_lm",
+    "NER": "ner",
+    "Pretrainer": "pretrainer",
+    "Reader": "reader",
+    "Seq2Seq": "seq2seq",
+    "SpanReader": "span_reader",
+    "load": "loading",
+}
 
-__all__ = ["NER", "Pretrainer", "Seq2Seq"]
+__all__ = ["NER", "ConditionalLM", "Pretrainer", "Reader", "Seq2Seq", "SpanReader", "load"]
 
 
 __getattr__ = names_from(__name__, _HOME)

@@ -1,6 +1,6 @@
 """Pairs of texts as rows of one sequence, and batches of them for training."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from kexue.errors import ConfigError, DataError
 from kexue.text import Tokenizer
 from kexue.text.batching import bucket_length
 
-__all__ = ["Pair", "PairBatches", "digest", "encode_pairs", "encode_sources"]
+__all__ = ["Pair", "PairBatches", "check_pairs", "digest", "encode_pairs", "encode_sources", "stop_token"]
 
 
 class Pair(NamedTuple):
@@ -51,6 +51,23 @@ def stop_token(tokenizer: Tokenizer) -> int:
     return int(empty.token_ids[-1])
 
 
+def check_pairs(data: Iterable[Mapping[str, Any]], what: str) -> list[Mapping[str, Any]]:
+    """The pairs themselves.
+
+    Raises:
+        DataError: a broken example; the message names it.
+    """
+    if isinstance(data, (str, Mapping)) or not hasattr(data, "__iter__"):
+        raise DataError(f'{what} must be a list of {{"source": str, "target": str}}. Received: {data!r:.80}')
+    pairs = list(data)
+    for number, example in enumerate(pairs):
+        if not isinstance(example, Mapping) or not all(isinstance(example.get(n), str) for n in ("source", "target")):
+            raise DataError(
+                f'{what} {number}: expected {{"source": str, "target": str}}. Received: {str(example)[:80]}'
+            )
+    return pairs
+
+
 def encode_pairs(
     tokenizer: Tokenizer, data: Iterable[Mapping[str, Any]], max_source: int, max_target: int, what: str
 ) -> list[Pair]:
@@ -59,18 +76,12 @@ def encode_pairs(
     Raises:
         DataError: a broken example; the message names it.
     """
-    sources, targets = [], []
-    for number, example in enumerate(data):
-        if not isinstance(example, Mapping) or not all(isinstance(example.get(n), str) for n in ("source", "target")):
-            raise DataError(
-                f'{what} {number}: expected {{"source": str, "target": str}}. Received: {str(example)[:80]}'
-            )
-        sources.append(example["source"])
-        targets.append(example["target"])
+    pairs = check_pairs(data, what)
     stop = stop_token(tokenizer)
     rows = []
-    encoded = tokenizer.encode_batch(targets)
-    for source, target in zip(encode_sources(tokenizer, sources, max_source), encoded, strict=True):
+    encoded = tokenizer.encode_batch([pair["target"] for pair in pairs])
+    sources = encode_sources(tokenizer, [pair["source"] for pair in pairs], max_source)
+    for source, target in zip(sources, encoded, strict=True):
         own = target.token_ids[~target.special][: max_target - 1]
         rows.append(Pair(np.concatenate([source, own, [stop]]).astype("int32"), len(source)))
     return rows
@@ -99,6 +110,7 @@ class PairBatches(keras.utils.PyDataset):
         names: inputs of the model.
         limit: lengths are not rounded up beyond this.
         steps: batches in an epoch; None: one pass.
+        draw: which rows a pass has, as many in each: numbers from a random generator; None: all of them.
     """
 
     def __init__(
@@ -111,8 +123,10 @@ class PairBatches(keras.utils.PyDataset):
         names: Iterable[str],
         limit: int | None,
         steps: int | None = None,
+        draw: Callable[[np.random.Generator], np.ndarray] | None = None,
     ) -> None:
         super().__init__()
+        self.draw = draw
         self.rows, self.batch_size, self.pad_id, self.seed = rows, batch_size, pad_id, seed
         lengths = [len(row.token_ids) for row in rows]
         self.lengths = np.asarray([n if limit is None else max(n, min(bucket_length(n), limit)) for n in lengths])
@@ -120,7 +134,8 @@ class PairBatches(keras.utils.PyDataset):
             self.lengths = np.asarray([bucket_length(n) for n in lengths])
         self.room = bucket_length(max(len(row.token_ids) - row.source for row in rows))
         self.names = set(names)
-        self.pass_steps = -(-len(rows) // batch_size)
+        count = len(rows) if draw is None else len(draw(np.random.default_rng(0)))
+        self.pass_steps = -(-count // batch_size)
         self.steps = steps or self.pass_steps
         self.epoch = self.start = 0
         self._order = lru_cache(maxsize=2)(self._new_order)
@@ -138,13 +153,17 @@ class PairBatches(keras.utils.PyDataset):
         return (self.batch(self._order(0 if self.seed is None else turn)[place]),)
 
     def _new_order(self, turn: int) -> list[np.ndarray]:
-        chosen = np.arange(len(self.rows))
         rng = np.random.default_rng([self.seed or 0, turn])
+        chosen = np.arange(len(self.rows)) if self.draw is None else self.draw(rng)
         if self.seed is not None:
             rng.shuffle(chosen)
         chosen = chosen[np.argsort(self.lengths[chosen], kind="stable")]
         cut = [chosen[n : n + self.batch_size] for n in range(0, len(chosen), self.batch_size)]
         return [cut[i] for i in rng.permutation(len(cut))] if self.seed is not None else cut
+
+    def order(self) -> list[np.ndarray]:
+        """The rows of each batch of the first pass."""
+        return self._order(0)
 
     def batch(self, members: np.ndarray) -> dict[str, np.ndarray]:
         """Inputs of some rows, filled up with empty ones."""

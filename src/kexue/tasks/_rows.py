@@ -1,7 +1,7 @@
 """Training batches of entity recognition."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -90,6 +90,7 @@ class Batches(keras.utils.PyDataset):
         steps: batches in an epoch; None: one pass.
         negative_share: greatest share of rows without entities in a pass; which ones is drawn anew for each pass.
         one_length: give all batches the length of the longest.
+        draw: which rows a pass has, as many in each: numbers from a random generator; None: all of them.
     """
 
     def __init__(
@@ -104,8 +105,10 @@ class Batches(keras.utils.PyDataset):
         steps: int | None = None,
         negative_share: float | None = None,
         one_length: bool = False,
+        draw: Callable[[np.random.Generator], np.ndarray] | None = None,
     ) -> None:
         super().__init__()
+        self.draw = draw
         self.rows, self.head, self.batch_size, self.pad_id, self.seed = rows, head, batch_size, pad_id, seed
         self.lengths = np.asarray([min(bucket_length(len(row.token_ids)), max_length) for row in rows])
         self.one_length = one_length
@@ -117,7 +120,8 @@ class Batches(keras.utils.PyDataset):
         if negative_share is not None and len(self.positive):
             most = round(len(self.positive) * negative_share / max(1.0 - negative_share, 1e-9))
             self.negatives = min(self.negatives, most)
-        self.pass_steps = -(-(len(self.positive) + self.negatives) // batch_size)
+        count = len(self.positive) + self.negatives if draw is None else len(draw(np.random.default_rng(0)))
+        self.pass_steps = -(-count // batch_size)
         self.steps = steps or self.pass_steps
         self.capacity = head.capacity(rows, self.lengths)
         self.epoch = self.start = 0
@@ -137,10 +141,7 @@ class Batches(keras.utils.PyDataset):
 
     def _new_order(self, turn: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, turn])
-        drawn = self.negative
-        if self.negatives < len(drawn):
-            drawn = rng.choice(drawn, self.negatives, replace=False)
-        chosen = np.concatenate([self.positive, drawn])
+        chosen = self._chosen(rng) if self.draw is None else self.draw(rng)
         rng.shuffle(chosen)
         waiting = chosen[:0]
         batches: list[np.ndarray] = []
@@ -152,6 +153,12 @@ class Batches(keras.utils.PyDataset):
         if len(waiting):
             batches.append(waiting)
         return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _chosen(self, rng: np.random.Generator) -> np.ndarray:
+        drawn = self.negative
+        if self.negatives < len(drawn):
+            drawn = rng.choice(drawn, self.negatives, replace=False)
+        return np.concatenate([self.positive, drawn])
 
     def batch(self, members: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Inputs and targets of some rows."""

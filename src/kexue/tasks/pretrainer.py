@@ -169,7 +169,8 @@ class Pretrainer:
             save_every: updates between saved states beside those at validations.
             log_every: updates between lines of ``log.csv``.
             seed: see above.
-            callbacks: of Keras.
+            callbacks: of Keras. One with an attribute ``speed`` gets there the callback whose ``figures()`` are tokens
+                and operations a second.
             verbose: as in Keras.
             jit_compile: as in Keras ``compile``.
 
@@ -219,6 +220,9 @@ class Pretrainer:
         # Averages stand in the model before anything looks at it at the end of an epoch.
         average = [] if ema is None else [EMA(ema)]
         noise = [NoiseScale(folder / "noise.csv" if folder and first else None)] if noise_scale else []
+        for callback in callbacks:
+            if hasattr(callback, "speed"):  # a display of progress
+                callback.speed = speed
         every = [*noise, SteadyRandom(), *average, speed, *callbacks]
         state = None
         if folder is not None:

@@ -1,8 +1,7 @@
 """`Seq2Seq`: from text to text with the weights of an encoder (UniLM)."""
 
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,18 @@ import keras
 from kexue.decoding import Beam, Generation, generate, stream
 from kexue.decoding.strategies import Search
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
-from kexue.files import atomic_folder
 from kexue.models import Transformer, TransformerConfig
+from kexue.tasks._generated import GenerationScores, evaluate
+from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources, stop_token
+from kexue.tasks._task_files import read_task, write_task
+from kexue.tasks._train import check_numbers, target_network
+from kexue.tasks._train import train as run_training
+from kexue.tasks._writing import text_pieces
 from kexue.tasks.pretraining.network import PretrainingModel
-from kexue.text import Tokenizer, simplify_vocabulary
-from kexue.training.best import BestWeights
-from kexue.training.optimizers import AdamW
-from kexue.training.resume import Resume
-from kexue.training.running import run
-from kexue.training.schedules import WarmupLinear
-from kexue.training.seeding import seeded_training, seeded_weights
-from kexue.training.steady import SteadyRandom
+from kexue.text import Tokenizer
+from kexue.text.scores import METRICS
+from kexue.training.seeding import seeded_weights
 
 __all__ = ["Seq2Seq"]
 
@@ -60,11 +59,7 @@ class Seq2Seq:
                 f"Seq2Seq needs a model with mask='prefix' and head='lm'. Received: mask={model.mask!r}, "
                 f"heads={model.heads}"
             )
-        if tokenizer.vocabulary_size > model.config.vocabulary_size:
-            raise ConfigError(
-                f"the tokenizer has {tokenizer.vocabulary_size} tokens, the model's table only "
-                f"{model.config.vocabulary_size} rows. Use the tokenizer of the checkpoint."
-            )
+        check_vocabulary(model, tokenizer)
         if max_target < 2 or max_source <= tokenizer.special_count():
             raise ConfigError(
                 "max_source must leave room beside the special tokens and max_target be at least 2. Received: "
@@ -80,6 +75,7 @@ class Seq2Seq:
         self.model, self.tokenizer = model, tokenizer
         self.max_source, self.max_target = max_source, max_target
         self.stop = stop_token(tokenizer)
+        self.judge: PretrainingModel | None = None
 
     @classmethod
     def from_pretrained(
@@ -111,30 +107,10 @@ class Seq2Seq:
         Raises:
             ConfigError, CheckpointError, DataError: arguments or files that cannot work.
         """
-        given: dict[str, Any] | None = None
-        if isinstance(path_or_config, TransformerConfig):
-            given = path_or_config.to_dict()
-        elif isinstance(path_or_config, Mapping):
-            given = dict(path_or_config)
-        path: Any = path_or_config
-        if tokenizer is None:
-            if given is not None:
-                raise ConfigError("a configuration alone has no tokenizer: pass tokenizer=.")
-            tokenizer = Tokenizer.from_pretrained(path)
-        keep: Any = keep_tokens
-        if isinstance(keep_tokens, str):
-            if keep_tokens != "simplified":
-                raise ConfigError(f"keep_tokens must be 'simplified' or ids. Received: keep_tokens={keep_tokens!r}")
-            simplified = simplify_vocabulary(tokenizer)
-            keep, tokenizer = simplified.keep_tokens.tolist(), tokenizer.with_vocabulary(simplified.vocabulary)
         with seeded_weights(seed):
-            if given is None:
-                model = Transformer.from_pretrained(
-                    path, mask="prefix", head="lm", keep_tokens=keep, dtype=dtype, **model_changes
-                )
-            else:
-                given = {"vocabulary_size": tokenizer.vocabulary_size} | given | model_changes
-                model = Transformer(TransformerConfig.from_dict(given), mask="prefix", head="lm", dtype=dtype)
+            model, tokenizer = open_model(
+                path_or_config, tokenizer, keep_tokens, mask="prefix", head="lm", dtype=dtype, **model_changes
+            )
         return cls(model, tokenizer, max_source=max_source, max_target=max_target)
 
     def fit(
@@ -186,9 +162,7 @@ class Seq2Seq:
             DataError: no or broken examples; the message names the example.
             ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
         """
-        for name, number in (("epochs", epochs), ("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch or 1)):
-            if not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name} must be a positive integer. Received: {name}={number!r}")
+        check_numbers(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
         rows = self._rows(train, "train")
         options: dict[str, Any] = {
             "batch_size": batch_size,
@@ -198,50 +172,29 @@ class Seq2Seq:
         }
         batches = PairBatches(rows, seed=seed, steps=steps_per_epoch, **options)
         held = None if valid is None else PairBatches(self._rows(valid, "valid"), seed=None, **options)
-        network = PretrainingModel(self.model, ("lm",))
-        network.facts = tuple(name for name in network.facts if name != "document_ids")  # one pair a row
-        network.compile(
-            optimizer=AdamW(
-                WarmupLinear(learning_rate, max(1, batches.steps * epochs), warmup),
-                weight_decay=weight_decay,
-                global_clipnorm=clip,
-            ),
+        history, self.best_epoch = run_training(
+            target_network(self.model),
+            batches,
+            held,
+            job={
+                "task": "seq2seq",
+                "model": self.model.config.to_dict(),
+                "train": digest(rows),
+                "valid": None if held is None else digest(held.rows),
+                "batch_size": batch_size,
+            },
+            epochs=epochs,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            clip=clip,
+            seed=seed,
+            resume=resume,
+            save_every=save_every,
+            callbacks=callbacks,
+            verbose=verbose,
             jit_compile=jit_compile,
         )
-        best = None if held is None else BestWeights("val_loss", mode="min")
-        own = [callback for callback in (SteadyRandom(), best) if callback is not None]
-        every = [*own, *callbacks]
-        state = None
-        if resume is not None:
-            state = Resume(
-                resume,
-                job={
-                    "task": "seq2seq",
-                    "model": self.model.config.to_dict(),
-                    "train": digest(rows),
-                    "valid": None if held is None else digest(held.rows),
-                    "epochs": epochs,
-                    "batch_size": batch_size,
-                    "learning_rate": learning_rate,
-                    "weight_decay": weight_decay,
-                    "warmup": warmup,
-                    "clip": clip,
-                    "seed": seed,
-                    "steps_per_epoch": batches.steps,
-                },
-                save_every=save_every,
-                callbacks=every,
-            )
-        with seeded_training(network, seed):
-            history = run(
-                network, batches, epochs=epochs, callbacks=every, state=state, verbose=verbose, validation=held
-            )
-        if keras.backend.backend() == "jax":
-            network.jax_state_sync()
-        self.best_epoch = None
-        if best is not None:
-            best.restore(network)
-            self.best_epoch = best.epoch
         return history
 
     def _rows(self, data: Iterable[Mapping[str, Any]], what: str) -> list[Any]:
@@ -274,19 +227,46 @@ class Seq2Seq:
             return self.predict([texts], search, **options)[0]
         return [self.tokenizer.decode(tokens) for tokens in self.generate(texts, search, **options).best]
 
+    def evaluate(
+        self,
+        pairs: Iterable[Mapping[str, Any]],
+        search: Search | None = None,
+        *,
+        metrics: Sequence[str] = METRICS,
+        tokenize: str = "zh",
+        batch_size: int = 8,
+        **options: Any,
+    ) -> GenerationScores:
+        """Loss of the targets, and scores of what is written for the sources.
+
+        Sources over ``max_source`` lose their end as in training. The loss is that of targets cut at ``max_target``
+        tokens; the scores compare with whole targets.
+
+        Args:
+            pairs: ``{"source": str, "target": str}``.
+            search: see `generate`; the first result of each text counts.
+            metrics: some of ``"bleu"``, ``"chrf"``, ``"rouge"``; see `kexue.text.scores`. They need the extra
+                ``kexue[metrics]``; ``()`` asks for the loss and the texts alone.
+            tokenize: of BLEU.
+            batch_size: pairs in a batch.
+            **options: of `kexue.decoding.generate`.
+
+        Raises:
+            DataError: no or broken examples; the message names the example.
+            ConfigError: arguments that cannot work, or an extra that is not installed.
+        """
+        return evaluate(self, pairs, search, metrics, tokenize, batch_size, options)
+
     def stream(self, text: str, search: Search | None = None, **options: Any) -> Iterator[str]:
         """The target of a text as it is written, piece by piece; arguments as in `kexue.decoding.stream`."""
         source = encode_sources(self.tokenizer, [text], self.max_source)[0]
         options = {"max_tokens": self.max_target, "stop": self.stop} | options
-        return _pieces(self.tokenizer.decode, stream(self.model, source, search, **options))
+        return text_pieces(self.tokenizer.decode, stream(self.model, source, search, **options))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write one folder with ``task.json``, the model and its tokenizer; whole or not at all."""
-        task = {"format": "kexue-task", "version": 1, "task": "seq2seq"}
-        task |= {"max_source": self.max_source, "max_target": self.max_target}
-        with atomic_folder(folder, last="task.json") as temporary:
-            self.model.save_pretrained(temporary, tokenizer=self.tokenizer)
-            (temporary / "task.json").write_text(json.dumps(task, indent=2) + "\n", encoding="utf-8")
+        sizes = {"max_source": self.max_source, "max_target": self.max_target}
+        write_task(folder, "seq2seq", sizes, self.model, self.tokenizer)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], dtype: Any = None) -> "Seq2Seq":
@@ -295,23 +275,13 @@ class Seq2Seq:
         Raises:
             CheckpointError: a file is missing, damaged or does not fit; the message names it.
         """
-        path = Path(folder) / "task.json"
-        if not path.is_file():
-            raise CheckpointError(f"{path} does not exist: expected a folder that Seq2Seq.save wrote.")
-        try:
-            task = json.loads(path.read_text(encoding="utf-8"))
-            sizes = {name: int(task[name]) for name in ("max_source", "max_target")}
-            known = (task["format"], task["version"], task["task"]) == ("kexue-task", 1, "seq2seq")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is not the description of a Seq2Seq: {error!r}") from None
-        if not known:
-            raise CheckpointError(f"{path}: expected a kexue-task of version 1 and kind seq2seq. Received: {task}")
+        task = read_task(folder, "seq2seq", ("max_source", "max_target"), "Seq2Seq")
         tokenizer = Tokenizer.from_pretrained(folder)
         model = Transformer.from_pretrained(folder, mask="prefix", head="lm", dtype=dtype)
         try:
-            return cls(model, tokenizer, **sizes)
-        except KexueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            return cls(model, tokenizer, max_source=int(task["max_source"]), max_target=int(task["max_target"]))
+        except (KexueError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{Path(folder) / 'task.json'}: {error}") from None
 
     def __repr__(self) -> str:
         config = self.model.config
@@ -319,18 +289,3 @@ class Seq2Seq:
             f"Seq2Seq({config.family} {config.num_layers}x{config.hidden_size}, max_source={self.max_source}, "
             f"max_target={self.max_target}, {self.model.count_params():,} parameters)"
         )
-
-
-def _pieces(decode: Callable[[list[int]], str], tokens: Iterator[int]) -> Iterator[str]:
-    """New characters of the text so far; what may still change (the last character of a broken one) waits."""
-    ids: list[int] = []
-    shown = ""
-    for token in tokens:
-        ids.append(token)
-        text = decode(ids)
-        if text.startswith(shown) and not text.endswith("\ufffd"):
-            yield text[len(shown) :]
-            shown = text
-    rest = decode(ids)
-    if rest.startswith(shown) and len(rest) > len(shown):
-        yield rest[len(shown) :]

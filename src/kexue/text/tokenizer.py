@@ -217,7 +217,7 @@ class Tokenizer(Lookup):
                 if not isinstance(part, str):
                     raise DataError(f"text {index}: expected a string. Received: {type(part).__name__}")
                 flat.append(part)
-        pieces = iter(self.plain_pieces(flat) if self._words is None else self._words.pieces(flat))
+        pieces = iter(self.pieces(flat))
         result = []
         for index, item in enumerate(texts):
             first = next(pieces)
@@ -244,6 +244,10 @@ class Tokenizer(Lookup):
     def special_count(self, pair: bool = False) -> int:
         """How many special tokens `encode` adds to one text or to a pair."""
         return self._template.specials(pair)
+
+    def pieces(self, texts: list[str]) -> list[Piece]:
+        """Tokens of texts without special tokens, for `assemble`."""
+        return self.plain_pieces(texts) if self._words is None else self._words.pieces(texts)
 
     def plain_pieces(self, texts: list[str]) -> list[Piece]:
         """Tokens of texts without special tokens and without the ``pre_tokenize`` hook."""

@@ -214,7 +214,11 @@ def test_rows_grow_and_end(causal, monkeypatch):
         KexueRows(causal, cached=False).extend(3)
 
 
-@pytest.mark.parametrize("options", [{}, {"pooling": "mean"}, {"pooling": "max"}, {"beta": "exact"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"pooling": "mean"}, {"pooling": "max"}, {"pooling": lambda c: c.min(-2)}, {"beta": "exact"}],
+    ids=str,
+)
 def test_cached_answers(causal, options):
     """The same tokens and contexts with the cache and without; the order of contexts does not matter."""
     answers = [

@@ -1,13 +1,13 @@
 """Rows that begin alike, read with a cache, and one token for all of them at each step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from kexue.decoding import loop
 from kexue.decoding.engine import Cached, make
-from kexue.decoding.loop import compiler
 from kexue.decoding.prompts import batch, bucket, read
 from kexue.errors import ConfigError
 
@@ -32,12 +32,6 @@ class CachedRows:
         self._engine, self._segment, self._pad = make(model), segment, pad_id
         if not isinstance(self._engine, Cached) or self._engine.side:
             raise ConfigError("NBCE needs a language model: one stack of layers, without an encoder.")
-        engine = self._engine
-        compiled = compiler()
-        self._begin: dict[int, Callable[..., Any]] = {}
-        self._compile = lambda function: compiled(model, function)
-        self._append = self._compile(engine.append)
-        self._step = self._compile(engine.step)
         self._memory: Any = None
         self._state: Any = None
         self._lengths: list[int] = []
@@ -64,7 +58,7 @@ class CachedRows:
         for n, row in enumerate(rows):
             ids[n, : len(row) - common], real[n, : len(row) - common] = row[common:], True
         tensors = (ops.convert_to_tensor(ids), ops.convert_to_tensor(real))
-        logits, self._state = self._append(self._memory, state, *tensors)
+        logits, self._state = self._programs(width + ROOM).append(self._memory, state, *tensors)
         return self._numpy(logits)
 
     def extend(self, token: int) -> np.ndarray:
@@ -84,7 +78,7 @@ class CachedRows:
         self._left -= 1
         self._lengths = [n + 1 for n in self._lengths]
         tokens = np.full((self._state["count"].shape[0], 1), token, "int32")
-        logits, self._state = self._step(self._memory, self._state, ops.convert_to_tensor(tokens))
+        logits, self._state = self._programs(0).go(self._memory, self._state, ops.convert_to_tensor(tokens))
         return self._numpy(logits[:, 0])
 
     def _common(self, rows: list[list[int]]) -> int:
@@ -110,9 +104,20 @@ class CachedRows:
         for row in found:
             row.target_segment = None if row.target_segment is None else (self._segment or 0)
         inputs = batch(engine, found, len(found))
-        if room not in self._begin:
-            self._begin[room] = self._compile(lambda inputs: engine.start(inputs, 1, room))
-        return self._begin[room]({name: ops.convert_to_tensor(value) for name, value in inputs.items()})
+        return self._programs(room).begin({name: ops.convert_to_tensor(value) for name, value in inputs.items()})
+
+    def _programs(self, room: int) -> "_Programs":
+        return loop.cached(self._engine, ("rows", room), lambda: _Programs(self._engine, room))
 
     def _numpy(self, logits: Any) -> np.ndarray:
         return np.asarray(ops.convert_to_numpy(logits), "float32")[: len(self._lengths)]
+
+
+class _Programs:
+    """What is compiled of an engine: reading with so much room, texts after that, a token."""
+
+    def __init__(self, engine: Cached, room: int) -> None:
+        compiled = loop.compiler()
+        self.begin = compiled(engine.model, lambda inputs: engine.start(inputs, 1, room))
+        self.append = compiled(engine.model, engine.append)
+        self.go = compiled(engine.model, engine.step)

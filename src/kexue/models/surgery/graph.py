@@ -1,6 +1,7 @@
 """A functional model as a list of calls and tensors with addresses."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -51,8 +52,8 @@ class Call:
 class Graph:
     """Calls of a functional model in order of execution, and their tensors by address.
 
-    A call's address is the layer's name, with ``#2``, ``#3`` ... for further calls of the same layer in this model. A
-    tensor's address is that of its call, with ``:0``, ``:1`` ... where the call gives several.
+    A call's address is the layer's name; of a layer that this model calls several times, the name with ``#1``, ``#2``
+    ... A tensor's address is that of its call, with ``:0``, ``:1`` ... where the call gives several.
 
     Args:
         model: a functional or built sequential model.
@@ -66,12 +67,15 @@ class Graph:
         self.inputs = self.function._inputs_struct
         self.outputs = self.function._outputs_struct
         self.calls: list[Call] = []
-        counts: dict[int, int] = {}
         by_depth = self.function._nodes_by_depth
         # Keras lists calls of the same depth backwards.
-        for node in (node for depth in sorted(by_depth, reverse=True) for node in reversed(by_depth[depth])):
-            count = counts[id(node.operation)] = counts.get(id(node.operation), 0) + 1
-            address = node.operation.name + (f"#{count}" if count > 1 else "")
+        nodes = [node for depth in sorted(by_depth, reverse=True) for node in reversed(by_depth[depth])]
+        totals = Counter(id(node.operation) for node in nodes)
+        counts: Counter[int] = Counter()
+        for node in nodes:
+            key = id(node.operation)
+            counts[key] += 1
+            address = node.operation.name + (f"#{counts[key]}" if totals[key] > 1 else "")
             self.calls.append(Call(address, node, node.operation))
         self.by_address = {call.address: call for call in self.calls}
         self.tensors: dict[str, Any] = {}
@@ -97,7 +101,7 @@ class Graph:
             ConfigError: nothing is meant.
         """
         if isinstance(what, list | tuple | set | frozenset):
-            return _unique(call for one in what for call in self.find_calls(one))
+            return _unique(call for one in _some(what) for call in self.find_calls(one))
         if isinstance(what, Nth):
             kind = [call for call in self.calls if isinstance(call.operation, what.kind)]
             if not -len(kind) <= what.index < len(kind):
@@ -108,12 +112,12 @@ class Graph:
         if isinstance(what, keras.KerasTensor):
             return [self.maker[id(self._own(what))]]
         if isinstance(what, str):
-            name, exact = _canonical(what)
+            name = what if what in self.by_address else what.removesuffix("#1")
             if name in self.by_address:
-                first = self.by_address[name]
-                found = [call for call in self.calls if call is first or (not exact and call.operation.name == name)]
-            else:
-                found = [call for call in self.calls if fnmatchcase(call.address, what)]
+                return [self.by_address[name]]
+            found = [
+                call for call in self.calls if fnmatchcase(call.address, what) or fnmatchcase(call.operation.name, what)
+            ]
         else:
             found = [call for call in self.calls if call.operation is what]
         if not found:
@@ -126,26 +130,33 @@ class Graph:
         A layer's name means the output of its only call; where it is called several times, say which.
         """
         if isinstance(what, list | tuple | set | frozenset):
-            found = [tensor for one in what for tensor in self.find_tensors(one)]
+            found = [tensor for one in _some(what) for tensor in self.find_tensors(one)]
             return list({id(tensor): tensor for tensor in found}.values())
         if isinstance(what, keras.KerasTensor):
             return [self._own(what)]
         if isinstance(what, str):
-            name, exact = _canonical(what)
-            call = self.by_address.get(name.split(":")[0])
-            if call is not None and (exact or not self._called_again(call)):
-                if name in self.tensors:
-                    return [self.tensors[name]]
-                if name == call.address:
-                    return call.outputs
-            elif call is None:
-                matching = [tensor for address, tensor in self.tensors.items() if fnmatchcase(address, what)]
+            name, *output = what.split(":")
+            name = name if name in self.by_address else name.removesuffix("#1")
+            exact = ":".join([name, *output])
+            if exact in self.tensors:
+                return [self.tensors[exact]]
+            again = [call for call in self.calls if call.operation.name == name and call.address != name]
+            if not again and name not in self.by_address:
+                matching = [
+                    tensor
+                    for address, tensor in self.tensors.items()
+                    if fnmatchcase(address, what) or fnmatchcase(self._bare(address), what)
+                ]
                 if not matching:
                     raise self._unknown(what, list(self.tensors))
                 return matching
-        calls = self.find_calls(what)
+            if output and f"{again[0].address if again else name}:{output[0]}" not in self.tensors:
+                raise self._unknown(what, list(self.tensors))
+            calls, which = again or [self.by_address[name]], ":".join(["", *output])
+        else:
+            calls, which = self.find_calls(what), ""
         if len(calls) > 1:
-            names = ", ".join([f"{calls[0].address}#1", *(call.address for call in calls[1:])])
+            names = ", ".join(f"{call.address}{which}" for call in calls)
             raise ConfigError(
                 f"{calls[0].operation.name} is called {len(calls)} times: say which output is meant, of {names}."
             )
@@ -158,8 +169,10 @@ class Graph:
             raise ConfigError(f"one tensor is wanted, {what!r} means {', '.join(self.address[id(t)] for t in found)}.")
         return found[0]
 
-    def _called_again(self, call: Call) -> bool:
-        return "#" not in call.address and f"{call.address}#2" in self.by_address
+    def _bare(self, address: str) -> str:
+        """A tensor's address without the number of the call."""
+        tensor = self.tensors[address]
+        return address.replace(self.maker[id(tensor)].address, self.maker[id(tensor)].operation.name, 1)
 
     def _own(self, tensor: Any) -> Any:
         if id(tensor) not in self.maker:
@@ -173,12 +186,17 @@ class Graph:
         name = what if isinstance(what, str) else getattr(what, "name", repr(what))
         near = difflib.get_close_matches(name, known, 5, 0.4)
         hint = f" Near are: {', '.join(near)}." if near else ""
+        for inner in {id(c.operation): c.operation for c in self.calls if has_graph(c.operation)}.values():
+            if name in {call.operation.name for call in Graph(inner).calls}:
+                hint = (
+                    f" It is a layer inside the nested model {inner.name}, which surgery takes as a model of its own."
+                )
         return ConfigError(f"{self.model.name} has nothing called {name!r}.{hint} `addresses(model)` lists all.")
 
 
 def addresses(model: Any) -> list[str]:
-    """Addresses of all tensors of a model, in order of execution: layer names, with ``#2`` for a second call of the
-    same layer and ``:0``, ``:1`` where a call gives several tensors."""
+    """Addresses of all tensors of a model, in order of execution: layer names, with ``#1``, ``#2`` ... for the calls of
+    a layer that is called several times, and ``:0``, ``:1`` where a call gives several tensors."""
     return list(Graph(model).tensors)
 
 
@@ -229,10 +247,11 @@ def has_graph(operation: Any) -> bool:
     )
 
 
-def _canonical(address: str) -> tuple[str, bool]:
-    """``name#1`` is ``name``; and whether the address says which call it means."""
-    call, *output = address.split(":")
-    return ":".join([call.removesuffix("#1"), *output]), "#" in call
+def _some(what: Any) -> Any:
+    """The list itself, which must not be empty."""
+    if not what:
+        raise ConfigError("name at least one layer or tensor. Received: an empty list")
+    return what
 
 
 def _unique(calls: Iterable[Call]) -> list[Call]:

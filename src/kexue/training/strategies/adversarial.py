@@ -5,7 +5,7 @@ perturbation at all its places in the batch. The norm is that of all chosen vari
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
@@ -76,7 +76,7 @@ class FGM(_OnVariables):
     Source: article 7234; arXiv 1605.07725.
     """
 
-    epsilon: float = 1.0
+    epsilon: float = field(default=1.0, kw_only=False)
     clean_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class PGD(_OnVariables):
     Source: article 7234; arXiv 1706.06083.
     """
 
-    epsilon: float = 1.0
+    epsilon: float = field(default=1.0, kw_only=False)
     step_size: float = 0.3
     steps: int = 3
     clean_weight: float = 0.0
@@ -155,7 +155,7 @@ class GradientPenalty(_OnVariables):
     """
 
     second_order = True
-    epsilon: float = 1.0
+    epsilon: float = field(default=1.0, kw_only=False)
 
     def __post_init__(self) -> None:
         _positive(epsilon=self.epsilon)
@@ -204,7 +204,7 @@ class VAT(_OnVariables):
     Source: article 7466; arXiv 1704.03976.
     """
 
-    epsilon: float = 1.0
+    epsilon: float = field(default=1.0, kw_only=False)
     xi: float = 10.0
     steps: int = 1
     weight: float = 1.0

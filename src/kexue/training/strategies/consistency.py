@@ -1,6 +1,6 @@
 """Consistency training: the same outputs whatever dropout drops."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
@@ -36,7 +36,7 @@ class RDrop(Strategy):
     Source: article 8496; arXiv 2106.14448.
     """
 
-    alpha: float = 4.0
+    alpha: float = field(default=4.0, kw_only=False)
     kind: Literal["softmax", "sigmoid"] = "softmax"
     from_logits: bool = True
     output: str | int | None = None
