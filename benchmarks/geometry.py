@@ -8,6 +8,10 @@ peers need an environment of their own::
     uv venv peers && uv pip install --python peers/bin/python einsteinengine==1.0.0 einsteinpy==0.5.0 gravipy==0.2.0
     python -m benchmarks.geometry --peers peers/bin/python
 
+``--keep FILE`` keeps what was measured, so that a long comparison can be made in pieces (``--libraries``); the last one
+prints it whole. Of kexue's times each is the median of ``--repeats`` processes: the first computation of a metric in a
+process that has computed another one, nothing kept.
+
 A second table is of the whole catalogue: one process for each backend of the polynomials, every entry from its strings
 to Christoffel symbols, Riemann, Ricci, Einstein, Weyl, all invariants and the Petrov type.
 """
@@ -18,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +47,8 @@ PEERS = {
     "diffgeom": "SymPy diffgeom",
     "gravipy": "GraviPy",
 }
+NOT_SIMPLIFIED = ("EinsteinEngine, as it comes", "SymPy diffgeom")
+KINDS = ("catalogue frame", "matrix")
 OURS = {"flint": "kexue, python-flint", "sympy": "kexue, SymPy polynomials"}
 PLANE = {"symbols": ["x", "y"], "coordinates": ["x", "y"], "functions": [], "matrix": [["1 + x", "0"], ["0", "1"]]}
 COLUMNS = ("riemann_operations", "ricci_operations", "kretschmann_operations")
@@ -92,48 +100,88 @@ def run(command: list[str], limit: float) -> dict[str, Any]:
     if done.returncode > 0:
         return {"failed": done.stderr.strip().splitlines()[-1][:100]}
     steps = [f"{line['step']} {line['cpu']:.1f} s" for line in lines if "step" in line]
-    return {"stopped": ", ".join(steps) or "nothing"}
+    return {"stopped": ", ".join(steps) or "nothing", "limit": limit}
 
 
-def compare(name: str, peers: str | None, limit: float, libraries: list[str]) -> tuple[list[list[str]], dict[str, Any]]:
+class Kept:
+    """Results by metric and library, in a file if there is one, so that a comparison can go on where it stopped."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = Path(path) if path else None
+        known = self.path is not None and self.path.exists()
+        self.results: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if known and self.path else {}
+
+    def of(self, name: str, title: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Measure unless it is known."""
+        known = self.results.setdefault(name, {})
+        if title not in known:
+            known[title] = measure()
+            if self.path:
+                self.path.write_text(json.dumps(self.results, indent=1))
+
+
+def repeated(command: list[str], limit: float, repeats: int) -> dict[str, Any]:
+    """The run of median time."""
+    runs = [run(command, limit) for _ in range(repeats)]
+    done = sorted((r for r in runs if "cpu" in r), key=lambda r: r["cpu"])
+    return done[(len(done) - 1) // 2] if len(done) == repeats else runs[-1]
+
+
+def compare(
+    name: str, peers: str | None, limit: float, libraries: list[str], kept: Kept, repeats: int
+) -> tuple[list[list[str]], dict[str, Any]]:
     """Rows of the table for one metric."""
-    rows, results = [], {}
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "metric.json"
-        file.write_text(json.dumps(data := matrix_of(name)))
+        file.write_text(json.dumps(matrix_of(name)))
         plane = Path(folder) / "plane.json"
         plane.write_text(json.dumps(PLANE))
         for backend, title in OURS.items():
-            for frame, kind in ((name, "catalogue frame"), ("", "matrix")):
+            for frame, kind in zip((name, ""), KINDS, strict=True):
                 own = [sys.executable, "-m", "benchmarks.geometry", "--one", str(file), backend, frame]
-                results[f"{title}, {kind}"] = run(own, limit)
+                if "kexue" in libraries:
+                    kept.of(name, f"{title}, {kind}", partial(repeated, own, limit, repeats))
         script = Path(__file__).with_name("geometry_peers.py")
         for library in libraries if peers else ():
-            command = [str(peers), str(script), library, str(plane), str(file)]
-            results[PEERS[library]] = run(command, limit)
-    for title, found in results.items():
+            if library != "kexue":
+                command = [str(peers), str(script), library, str(plane), str(file)]
+                kept.of(name, PEERS[library], partial(run, command, limit))
+    results = kept.results.get(name, {})
+    order = [f"{title}, {kind}" for title in OURS.values() for kind in KINDS] + list(PEERS.values())
+    for title in sorted(results, key=order.index):
+        found = results[title]
         if "ricci_zero" not in found:
-            note = found.get("failed") or f"stopped at {limit:.0f} s; done: {found['stopped']}"
+            note = found.get("failed") or f"stopped at {found['limit']:.0f} s; done: {found['stopped']}"
             rows.append([name, title, note, "", "", "", ""])
             continue
         sizes = ["" if found[c] is None else f"{found[c]:,}" for c in COLUMNS]
         rows.append([name, title, f"{found['cpu']:.3f}", *sizes, "yes" if found["ricci_zero"] else "no"])
-    return rows, results | {"data": data}
+    return rows, results
 
 
-def ratios(name: str, results: dict[str, Any], limit: float) -> str:
-    """How many times quicker than the fastest peer that gives simplified answers."""
-    done = {t: results[t]["cpu"] for t in PEERS.values() if "cpu" in results.get(t, {}) and "as it comes" not in t}
-    if not any(t in results for t in PEERS.values()):
-        return ""
-    title, least = min(done.items(), key=lambda item: item[1]) if done else ("every peer", limit)
-    more = "" if done else "more than "
-    parts = [
-        f"{own} {more}{least / results[own]['cpu']:.0f} times"
-        for own in results
-        if own.startswith("kexue") and "cpu" in results[own]
-    ]
-    return f"- {name}, against {title} ({more}{least:.1f} s): {'; '.join(parts)}."
+def ratios(name: str, results: dict[str, Any]) -> str:
+    """How many times quicker than the fastest peer, and than the fastest of those that give simplified answers."""
+    lines = []
+    for simplified in (False, True):
+        those = {t: results[t] for t in PEERS.values() if t in results and not (simplified and t in NOT_SIMPLIFIED)}
+        if not those:
+            continue
+        done = {t: found["cpu"] for t, found in those.items() if "cpu" in found}
+        most = min((found["limit"] for found in those.values() if "limit" in found), default=0.0)
+        if not done and not most:
+            continue
+        title, least = min(done.items(), key=lambda item: item[1]) if done else ("every peer that simplifies", most)
+        more = "" if done else "more than "
+        parts = [
+            f"{own} {more}{least / results[own]['cpu']:.0f} times"
+            for own in results
+            if own.startswith("kexue") and "cpu" in results[own]
+        ]
+        line = f"- {name}, against {title} ({more}{least:.2f} s): {'; '.join(parts)}."
+        if line not in lines:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def full(backend: str) -> None:
@@ -194,7 +242,9 @@ def main() -> None:
     parser.add_argument("--entries", default=",".join(ENTRIES), help="names of the catalogue, with commas")
     parser.add_argument("--limit", type=float, default=120, help="CPU seconds of each process")
     parser.add_argument("--peers", help="a Python with the peers; without it they are left out")
-    parser.add_argument("--libraries", default=",".join(PEERS), help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--libraries", default=",".join(["kexue", *PEERS]), help=f"of {', '.join(['kexue', *PEERS])}")
+    parser.add_argument("--keep", metavar="FILE", help="JSON of what was measured; what stands there is not repeated")
+    parser.add_argument("--repeats", type=int, default=5, help="processes of kexue, of which the median counts")
     parser.add_argument("--no-catalogue", action="store_true", help="leave out the second table")
     parser.add_argument("--one", nargs=3, metavar=("FILE", "BACKEND", "NAME"), help="(a process of kexue)")
     parser.add_argument("--full", metavar="BACKEND", help="(a process of the catalogue)")
@@ -206,13 +256,15 @@ def main() -> None:
         full(options.full)
         return
     rows, notes = [], []
+    kept, libraries = Kept(options.keep), options.libraries.split(",")
     for name in filter(None, options.entries.split(",")):
-        more, results = compare(name, options.peers, options.limit, options.libraries.split(","))
+        more, results = compare(name, options.peers, options.limit, libraries, kept, options.repeats)
         rows += more
-        notes.append(ratios(name, results, options.limit))
+        notes.append(ratios(name, results))
         print(table(COLUMNS_OF_TABLE, more), notes[-1], sep="\n", file=sys.stderr, flush=True)
     head = "CPU seconds of the Riemann tensor with all components, the Ricci tensor and R_abcd R^abcd of one metric; "
-    head += "operations are SymPy's count over all components.\n\n"
+    head += f"operations are SymPy's count over all components. kexue: median of {options.repeats} processes. A "
+    head += 'process that is stopped has used its CPU seconds; "as it comes" and diffgeom do not simplify.\n\n'
     body = head + table(COLUMNS_OF_TABLE, rows) + "\n\n" + "\n".join(filter(None, notes))
     if options.peers:
         body += f"\n\nPeers: {versions(options.peers)}."

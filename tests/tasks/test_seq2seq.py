@@ -11,7 +11,7 @@ from kexue.decoding import Greedy
 from kexue.decoding.constraints import SpanOfSource
 from kexue.errors import CheckpointError, ConfigError, DataError
 from kexue.models import Transformer
-from kexue.tasks import Seq2Seq
+from kexue.tasks import Seq2Seq, load
 from kexue.tasks._pairs import PairBatches, encode_pairs
 from kexue.text import Tokenizer
 
@@ -48,7 +48,8 @@ def test_learns_pairs(tmp_path: Path) -> None:
     found = task.predict(texts)
     assert found == [pair["target"] for pair in pairs(10)]
     task.save(tmp_path / "task")
-    loaded = Seq2Seq.load(tmp_path / "task")
+    loaded = load(tmp_path / "task")
+    assert isinstance(loaded, Seq2Seq)
     for before, after in zip(task.model.weights, loaded.model.weights, strict=True):
         np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(w.value) for w in (before, after)))
     if not EAGER:
@@ -84,6 +85,40 @@ def test_batches(length: str | None) -> None:
             assert batch["target_positions"][n].tolist() == list(range(batch["token_ids"].shape[1]))
 
 
+def test_evaluation() -> None:
+    """The loss is the mean over all target tokens of what the model gives to each pair alone; the texts are those of
+    `predict`."""
+    task = fresh()
+    data = [*pairs(5), {"source": "a b", "target": "f e d c b a f e d"}]  # the last one is cut at six tokens
+    scores = task.evaluate(data, Greedy(), metrics=(), batch_size=4)
+    losses, hits = [], []
+    for row in encode_pairs(tokenizer(), data, 8, 6, "t"):
+        ids = np.pad(row.token_ids, (0, 16 - len(row.token_ids)))  # one length, one compilation
+        places = np.arange(16)
+        batch = {"token_ids": ids, "segment_ids": places >= row.source, "padding_mask": places < len(row.token_ids)}
+        logits = task.model({name: value.astype("int32")[None] for name, value in batch.items()})["logits"]
+        for place in range(row.source, len(row.token_ids)):
+            before = keras.ops.convert_to_numpy(logits)[0, place - 1].astype("float64")
+            losses.append(np.log(np.exp(before - before.max()).sum()) + before.max() - before[ids[place]])
+            hits.append(before.argmax() == ids[place])
+    assert len(losses) == sum(len(p["source"].split()) + 1 for p in data[:5]) + 6
+    np.testing.assert_allclose(scores.loss, np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(scores.perplexity, np.exp(np.mean(losses)), rtol=1e-5)
+    np.testing.assert_allclose(scores.accuracy, np.mean(hits), rtol=1e-6)
+    assert scores.outputs == task.predict([p["source"] for p in data], Greedy(), batch_size=4)
+    assert (scores.count, scores.scores) == (6, {})
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    echo = [{"source": p["source"], "target": text or "a"} for p, text in zip(data, scores.outputs, strict=True)]
+    again = task.evaluate(echo, Greedy(), batch_size=4)
+    whole = [text != "" for text in scores.outputs]
+    assert again.exact == np.mean(whole)
+    assert again.scores["rouge1"] == pytest.approx(100 * np.mean(whole))
+    assert {"bleu", "chrf", "rouge2", "rouge_l", "loss", "exact"} < set(again.as_dict())
+    assert "outputs" not in again.as_dict()
+    assert "rouge_l" in again.table()
+
+
 def test_limits() -> None:
     """Long sources lose their end, long targets too, and still end."""
     rows = encode_pairs(tokenizer(), [{"source": "a " * 50, "target": "b " * 50}], 8, 6, "train")
@@ -100,6 +135,11 @@ def test_errors(tmp_path: Path) -> None:
     for data, message in (([], "no examples"), ([{"source": "a"}], "train 0"), (["a"], "train 0")):
         with pytest.raises(DataError, match=message):
             task.fit(data, verbose=0)
+    for data, message in (([], "no examples"), ([{"source": "a"}], "pairs 0"), ("ab", "must be a list")):
+        with pytest.raises(DataError, match=message):
+            task.evaluate(data)
+    with pytest.raises(ConfigError, match="metrics must be"):
+        task.evaluate(pairs(2), metrics=["meteor"])
     with pytest.raises(DataError, match="text 1"):
         task.predict(["a", 3])
     with pytest.raises(ConfigError, match="epochs"):
@@ -113,6 +153,11 @@ def test_errors(tmp_path: Path) -> None:
         Seq2Seq(causal, tokenizer(), max_source=8, max_target=6)
     with pytest.raises(CheckpointError, match="does not exist"):
         Seq2Seq.load(tmp_path)
-    (tmp_path / "task.json").write_text('{"format": "kexue-task", "version": 1, "task": "ner"}')
-    with pytest.raises(CheckpointError, match="Seq2Seq"):
-        Seq2Seq.load(tmp_path)
+    for content, message in (
+        ('{"format": "kexue-task", "version": 1, "task": "ner"}', "kind seq2seq, which Seq2Seq.save writes.*'ner'"),
+        ('{"format": "kexue-task", "version": 1, "task": "seq2seq"}', "max_source"),
+        ("[]", "description of a Seq2Seq"),
+    ):
+        (tmp_path / "task.json").write_text(content)
+        with pytest.raises(CheckpointError, match=message):
+            Seq2Seq.load(tmp_path)

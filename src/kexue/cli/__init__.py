@@ -20,6 +20,7 @@ from kexue.cli import (
     inspect,
     predict,
     pretrain,
+    read,
     sample,
     train,
 )
@@ -43,6 +44,7 @@ app.command("curvature", epilog=curvature.EXAMPLE)(curvature.curvature)
 app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
 app.command("fill", epilog=fill.EXAMPLE)(fill.fill)
 app.command("pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain)
+app.command("read", epilog=read.EXAMPLE)(read.read)
 app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
 app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 

@@ -6,9 +6,10 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ from kexue.files import atomic_write
 
 __all__ = [
     "Options",
+    "chunks",
     "die",
     "dumps",
     "guarded",
@@ -29,9 +31,13 @@ __all__ = [
     "start_keras",
     "warn",
     "write_json",
+    "write_lines",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., None])
+Item = TypeVar("Item")
+
+_CHUNK = 512  # texts read before the next prediction
 
 # What a wrong path, missing rights or a full disk raise; other errors of the system are not the user's mistake.
 _PATH_ERRORS = {
@@ -161,6 +167,19 @@ def write_json(path: Path, value: Any) -> None:
         file.write_text(dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def write_lines(path: Path, records: Iterable[Any]) -> None:
+    """A file of JSON Lines, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write_text("".join(dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def chunks(items: Iterator[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Items in lists, so that memory does not grow with the input; one by one where a person types them."""
+    size = 1 if sys.stdin.isatty() else max(_CHUNK, batch_size)
+    while part := list(islice(items, size)):
+        yield part
+
+
 def load_task(folder: Path) -> Any:
     """A saved task.
 
@@ -168,9 +187,9 @@ def load_task(folder: Path) -> Any:
         KexueError: there is none in the folder, or it is broken.
     """
     start_keras()
-    from kexue.tasks import NER
+    from kexue.tasks import load
 
-    return NER.load(folder)
+    return load(folder)
 
 
 def interactive() -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 from kexue.errors import DataError
 from kexue.tasks._conditions import condition_of
-from kexue.text import read_entities, split
+from kexue.text import read_entities, read_pairs, split
 
-__all__ = ["check_conditions", "hold_out", "labels_of", "read_labelled"]
+__all__ = ["check_conditions", "hold_out", "labels_of", "read_labelled", "read_pairs_of"]
 
 HELD_OUT = 0.1
 
@@ -25,6 +25,15 @@ def read_labelled(path: Path, format: str, part: str, labels: Sequence[str] | No
         if labels is not None and "unknown label" in str(error):
             raise DataError(f"{error} (the labels of the task are fixed when its training begins: --labels)") from None
         raise
+
+
+def read_pairs_of(path: Path, format: str, part: str) -> list[dict[str, str]]:
+    """Pairs of a file, or of the file of a folder that ``part`` (train, valid, test) names.
+
+    Raises:
+        KexueError: no such file, a wrong format, a broken line.
+    """
+    return read_pairs(path, format, split=part if path.is_dir() else None)
 
 
 def check_conditions(examples: Sequence[dict[str, Any]], size: int | None, path: Path) -> None:

@@ -1,6 +1,5 @@
 """The run behind ``kexue train ner``: read, build, fit, save, score."""
 
-import json
 import shlex
 import shutil
 import time
@@ -13,17 +12,13 @@ import typer
 import kexue
 from kexue.cli._common import Options, dumps, note, write_json
 from kexue.cli._data import check_conditions, hold_out, labels_of, read_labelled
-from kexue.cli._scratch import SIZES, character_vocabulary, read_configuration, sized
-from kexue.errors import ConfigError
-from kexue.files import shipped
+from kexue.cli._training import begin_with, check_output, remember, state_of
 from kexue.tasks import NER
-from kexue.text import Tokenizer, statistics
+from kexue.text import statistics
 
 __all__ = ["Settings", "run"]
 
 PRETRAINED_RATE, RANDOM_RATE = 2e-5, 5e-4
-_STATE = ".training"  # in the output folder, while the training is under way
-_TASK_FILE = "task.json"
 
 Examples = list[dict[str, Any]]
 
@@ -62,7 +57,7 @@ def run(settings: Settings, *, restart: bool) -> None:
     Raises:
         KexueError: wrong data, model or settings.
     """
-    _check_output(settings, restart)
+    check_output(settings, restart)
     labels = settings.labels
     train = read_labelled(settings.data, settings.format, "train", labels)
     labels = labels or labels_of(train)
@@ -73,15 +68,14 @@ def run(settings: Settings, *, restart: bool) -> None:
     _describe("validation", valid)
     note(f"labels: {', '.join(labels)}")
 
-    state = settings.output / _STATE
-    if state.exists():
+    if state_of(settings.output).exists():
         note(f"going on with the training in {settings.output}")
     task, pretrained = _build(settings, train, labels)
     check_conditions(everything, task.condition_size, settings.data)
     for path, examples in ((settings.valid, valid), (settings.test, test)):
         if path is not None:
             check_conditions(examples or [], task.condition_size, path)
-    _remember(state, settings)
+    state = remember(settings)
     rate = settings.learning_rate or (PRETRAINED_RATE if pretrained else RANDOM_RATE)
 
     from kexue.cli._progress import TrainingProgress
@@ -105,57 +99,6 @@ def run(settings: Settings, *, restart: bool) -> None:
     sets = {name: data for name, data in (("valid", valid), ("test", test)) if data}
     _report(settings, task, sets, history.history, seconds)
     shutil.rmtree(state)
-
-
-def _check_output(settings: Settings, restart: bool) -> None:
-    """Make way for a new training, go on with an interrupted one, or refuse to overwrite."""
-    output, state = settings.output, settings.output / _STATE
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file; a folder is needed.")
-    finished = (output / _TASK_FILE).is_file()
-    if not output.is_dir() or not any(output.iterdir()):
-        return
-    if not finished and not state.exists():
-        raise ConfigError(f"--output {output} is not empty and holds no training. Choose another folder.")
-    if restart:
-        shutil.rmtree(state, ignore_errors=True)
-    elif not state.exists():
-        raise ConfigError(f"--output {output} holds a finished task. Choose another folder, or add --restart.")
-    else:
-        _compare(state, settings)
-
-
-def _compare(state: Path, settings: Settings) -> None:
-    """An interrupted training can only go on with the settings it began with."""
-    try:
-        before = json.loads((state / "settings.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return  # killed before it was written: nothing has been trained
-    except ValueError as error:
-        raise ConfigError(f"{state / 'settings.json'} is broken ({error}). Add --restart to begin anew.") from None
-    now = _fingerprint(settings)
-    changed = [name for name in now if before.get(name) != now[name]]
-    if changed:
-        what = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in changed)
-        raise ConfigError(
-            f"{settings.output} holds an interrupted training with other settings ({what}). "
-            "Repeat its command to go on with it, or add --restart to begin anew."
-        )
-
-
-def _fingerprint(settings: Settings) -> dict[str, Any]:
-    """What must stay the same; a file that was edited in between counts as another one."""
-    values = {name: value for name, value in settings.as_dict().items() if name not in ("output", "test")}
-    for name in ("data", "valid"):
-        path = getattr(settings, name)
-        if path is not None and path.is_file():
-            values[f"{name}_bytes"] = path.stat().st_size
-    return values
-
-
-def _remember(state: Path, settings: Settings) -> None:
-    state.mkdir(parents=True, exist_ok=True)
-    write_json(state / "settings.json", _fingerprint(settings))
 
 
 def _validation(settings: Settings, train: Examples, labels: list[str]) -> tuple[Examples, Examples]:
@@ -191,37 +134,10 @@ def _build(settings: Settings, train: Examples, labels: list[str]) -> tuple[NER,
         "seed": settings.seed,
         "scheme": settings.scheme,
     }
-    tokenizer = None if settings.tokenizer is None else Tokenizer.from_pretrained(settings.tokenizer)
-    path = shipped(settings.model)
-    named = settings.model in SIZES and not path.exists()
-    if not named and path.suffix != ".json":
-        if not path.exists() and not Path(f"{path}.index").exists():
-            raise ConfigError(
-                f"--model {path} does not exist. Expected a checkpoint folder, a configuration file, or one of the "
-                f"sizes {', '.join(SIZES)}."
-            )
-        note(f"model: {path}")
-        return NER.from_pretrained(path, labels, tokenizer=tokenizer, **options), True
-
-    if (
-        tokenizer is None
-        and not named
-        and any((path.parent / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    ):
-        tokenizer = Tokenizer.from_pretrained(path.parent)
-        note(f"tokenizer: {path.parent}, {len(tokenizer):,} tokens")
-    if tokenizer is None:
-        tokenizer = character_vocabulary(example["text"] for example in train)
-        note(f"vocabulary: {len(tokenizer):,} tokens, the characters of the training data")
-    if named:
-        config = sized(settings.model, len(tokenizer), settings.max_length)
-    else:
-        config = read_configuration(path).replace(vocabulary_size=len(tokenizer))
-    note(
-        f"model: {settings.model}, {config.num_layers} layers of {config.hidden_size}, RANDOM INITIAL WEIGHTS: "
-        "nothing is pretrained. Give a checkpoint folder with --model for better scores"
+    start = begin_with(
+        settings.model, settings.tokenizer, lambda: (example["text"] for example in train), settings.max_length
     )
-    return NER.from_pretrained(config, labels, tokenizer=tokenizer, **options), False
+    return NER.from_pretrained(start.model, labels, tokenizer=start.tokenizer, **options), start.pretrained
 
 
 def _report(

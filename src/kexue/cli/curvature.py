@@ -130,8 +130,7 @@ def _forms(rows: Any, name: str) -> dict[str, Any]:
 
 
 def _scalars(g: Any, basis: str) -> Any:
-    np = g.newman_penrose()
-    return {f"Psi_{k}": value for k, value in enumerate(np.psi)}
+    return g.newman_penrose()
 
 
 def _killing(g: Any, basis: str) -> Any:
@@ -177,6 +176,7 @@ _SHOWN: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "kretschmann": ("R_abcd R^abcd", lambda g, basis: g.kretschmann()),
     "invariants": ("curvature invariants", lambda g, basis: g.invariants()),
     "np": ("Newman-Penrose scalars", _scalars),
+    "spin": ("Newman-Penrose spin coefficients", lambda g, basis: g.newman_penrose().spin_coefficients),
     "petrov": ("Petrov type", lambda g, basis: g.petrov_type),
     "killing": ("Killing vectors", _killing),
     "geodesics": ("geodesic equations", lambda g, basis: g.geodesic_equations()),

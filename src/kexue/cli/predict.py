@@ -1,23 +1,20 @@
-"""``kexue predict``: entities of texts from the command line, a file or stdin."""
+"""``kexue predict``: a saved task on texts from the command line, a file or stdin."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from kexue.cli._common import die, dumps, guarded, interactive, load_task, note
+from kexue.cli._common import die, dumps, guarded, interactive, load_task, note, start_keras
+from kexue.cli._served import chosen, server
 from kexue.errors import DataError
 
 __all__ = ["EXAMPLE", "predict"]
 
 EXAMPLE = "Example: kexue predict runs/ner 青阳气象局发布暴雨橙色预警   or   cat lines.txt | kexue predict runs/ner -"
-
-_CHUNK = 512  # texts read before the next prediction; memory does not grow with the file
 
 
 @guarded
@@ -30,33 +27,47 @@ def predict(
     file: Annotated[Path | None, typer.Option(help="File with one text a line; - for stdin.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="JSON Lines, the default unless on a terminal.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts at a time.")] = 32,
     threshold: Annotated[
-        float | None, typer.Option(help="Least score of an entity (pointer heads); the task's own by default.")
+        float | None,
+        typer.Option(help="Entities: least score (pointer heads); the task's own by default.", show_default=False),
     ] = None,
     flat: Annotated[
-        bool | None, typer.Option("--flat/--nested", help="No overlapping entities; the task's own choice by default.")
+        bool | None,
+        typer.Option(
+            "--flat/--nested", help="Entities: no overlapping ones; the task's own by default.", show_default=False
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts at a time.")] = 32,
+    beam: Annotated[
+        int | None, typer.Option(min=1, help="Written texts: beams, 4 by default.", show_default=False)
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Written texts: most tokens; the task's own by default.", show_default=False),
+    ] = None,
 ) -> None:
-    """Find entities. Shows them in colour on a terminal, writes JSON Lines otherwise, one line for each text.
+    """Apply a saved task. For people on a terminal (entities in colour), otherwise JSON Lines, one line for each text:
+    {"text", "entities"} of an entity recogniser, {"text", "target"} of a seq2seq task.
 
     For a task that takes conditions each text or line is a JSON object: {"text": "...", "condition": [0.5, 1.0]}.
     """
     if as_json and as_jsonl:
         die("--json and --jsonl exclude each other.")
     source = _source(texts or [], file)
+    start_keras()
+    served = server(folder)
+    options = {"threshold": threshold, "flat": flat, "beam": beam, "max_tokens": max_tokens}
+    options = chosen(options, served.PREDICT, folder)
     task = load_task(folder)
-    records = _records(task, source, batch_size, threshold, flat)
+    records = served.records(task, source, batch_size, **options)
     if as_json:
         _write_array(records)
     elif as_jsonl or not interactive():
         for record in records:
             typer.echo(dumps(record))
     else:
-        from kexue.cli._highlight import show
-
         for record in records:
-            show(record["text"], record["entities"], task.labels)
+            served.show(task, record)
 
 
 def _source(texts: list[str], file: Path | None) -> Iterator[tuple[str, str]]:
@@ -91,38 +102,6 @@ def _lines(name: str, stream: BinaryIO) -> Iterator[tuple[str, str]]:
                 yield f"{name}:{number}", line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError:
                 raise DataError(f"{name}:{number}: not valid UTF-8. Convert the file to UTF-8") from None
-
-
-def _parsed(lines: Iterator[tuple[str, str]], size: int | None) -> Iterator[dict[str, Any]]:
-    """Records to predict: plain texts, or JSON objects where the task takes conditions."""
-    from kexue.tasks._conditions import condition_of
-
-    for place, line in lines:
-        if size is None:
-            yield {"text": line}
-        elif line.strip():
-            hint = 'the task takes conditions, so expected a JSON object {"text": "...", "condition": [...]}'
-            try:
-                record = json.loads(line)
-                text, condition = record["text"], record.get("condition")
-            except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-                raise DataError(f"{place}: {hint}. Received: {line:.80}") from None
-            if not isinstance(text, str):
-                raise DataError(f"{place}: {hint}; the text must be a string. Received: {text!r:.80}")
-            condition_of(condition, size, place)
-            yield {"text": text, "condition": condition}
-
-
-def _records(
-    task: Any, lines: Iterator[tuple[str, str]], batch_size: int, threshold: float | None, flat: bool | None
-) -> Iterator[dict[str, Any]]:
-    """A record for each text, in order, computed chunk by chunk."""
-    size = 1 if sys.stdin.isatty() else max(_CHUNK, batch_size)
-    records = _parsed(lines, task.condition_size)
-    while chunk := list(islice(records, size)):
-        found = task.predict(chunk, batch_size=batch_size, threshold=threshold, flat=flat)
-        for record, entities in zip(chunk, found, strict=True):
-            yield record | {"entities": entities}
 
 
 def _write_array(records: Iterable[dict[str, Any]]) -> None:

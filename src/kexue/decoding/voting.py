@@ -308,7 +308,7 @@ class _Job:
         data = search_data(plan.search, engine.vocabulary_size, [self.stop], room=room, idle=idle, min_tokens=least)
         data["prompts"] = real
         if plan.constraint is not None:
-            data |= _sources(questions, size)
+            data |= _sources(questions, size, width * (inputs[f"{engine.side}token_ids"].shape[1] + 1))
         slots = bucket(self.max_tokens, engine.limit)
         loop = loops.cached(
             engine, ("vote", plan.key, slots, width, self.vote), lambda: _Loop(engine, plan, slots, width, self.vote)
@@ -358,14 +358,14 @@ def _own(path: dict[str, np.ndarray], n: int, one: Generated) -> np.ndarray:
     raise AssertionError(f"no beam wrote {one.tokens}")  # a defect of the search, not of its arguments
 
 
-def _sources(questions: Sequence[Asked], size: int) -> dict[str, Any]:
+def _sources(questions: Sequence[Asked], size: int, room: int) -> dict[str, Any]:
     """Tables of `SpanOfSource` over the passages of each question, one after the other with a gap, and whose each place
-    is."""
+    is. ``room`` depends on the shape of the batch alone, so that there are no more shapes than of that."""
     parts = [
         [np.asarray(row)[start:end] for row, (start, end) in zip(asked.rows, asked.spans or (), strict=True)]
         for asked in questions
     ]
-    width = bucket(max(sum(len(part) + 1 for part in own) for own in parts)) + 1
+    width = room + 1
     ids, owner = np.full((size, width), -1, "int32"), np.zeros((size, width), "int32")
     for n, own in enumerate(parts):
         at = 0

@@ -9,9 +9,10 @@ _HOME = {
     "Reader": "reader",
     "Seq2Seq": "seq2seq",
     "SpanReader": "span_reader",
+    "load": "loading",
 }
 
-__all__ = ["NER", "ConditionalLM", "Pretrainer", "Reader", "Seq2Seq", "SpanReader"]
+__all__ = ["NER", "ConditionalLM", "Pretrainer", "Reader", "Seq2Seq", "SpanReader", "load"]
 
 
 __getattr__ = names_from(__name__, _HOME)

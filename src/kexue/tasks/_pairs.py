@@ -12,7 +12,7 @@ from kexue.errors import ConfigError, DataError
 from kexue.text import Tokenizer
 from kexue.text.batching import bucket_length
 
-__all__ = ["Pair", "PairBatches", "digest", "encode_pairs", "encode_sources"]
+__all__ = ["Pair", "PairBatches", "check_pairs", "digest", "encode_pairs", "encode_sources", "stop_token"]
 
 
 class Pair(NamedTuple):
@@ -51,6 +51,23 @@ def stop_token(tokenizer: Tokenizer) -> int:
     return int(empty.token_ids[-1])
 
 
+def check_pairs(data: Iterable[Mapping[str, Any]], what: str) -> list[Mapping[str, Any]]:
+    """The pairs themselves.
+
+    Raises:
+        DataError: a broken example; the message names it.
+    """
+    if isinstance(data, (str, Mapping)) or not hasattr(data, "__iter__"):
+        raise DataError(f'{what} must be a list of {{"source": str, "target": str}}. Received: {data!r:.80}')
+    pairs = list(data)
+    for number, example in enumerate(pairs):
+        if not isinstance(example, Mapping) or not all(isinstance(example.get(n), str) for n in ("source", "target")):
+            raise DataError(
+                f'{what} {number}: expected {{"source": str, "target": str}}. Received: {str(example)[:80]}'
+            )
+    return pairs
+
+
 def encode_pairs(
     tokenizer: Tokenizer, data: Iterable[Mapping[str, Any]], max_source: int, max_target: int, what: str
 ) -> list[Pair]:
@@ -59,18 +76,12 @@ def encode_pairs(
     Raises:
         DataError: a broken example; the message names it.
     """
-    sources, targets = [], []
-    for number, example in enumerate(data):
-        if not isinstance(example, Mapping) or not all(isinstance(example.get(n), str) for n in ("source", "target")):
-            raise DataError(
-                f'{what} {number}: expected {{"source": str, "target": str}}. Received: {str(example)[:80]}'
-            )
-        sources.append(example["source"])
-        targets.append(example["target"])
+    pairs = check_pairs(data, what)
     stop = stop_token(tokenizer)
     rows = []
-    encoded = tokenizer.encode_batch(targets)
-    for source, target in zip(encode_sources(tokenizer, sources, max_source), encoded, strict=True):
+    encoded = tokenizer.encode_batch([pair["target"] for pair in pairs])
+    sources = encode_sources(tokenizer, [pair["source"] for pair in pairs], max_source)
+    for source, target in zip(sources, encoded, strict=True):
         own = target.token_ids[~target.special][: max_target - 1]
         rows.append(Pair(np.concatenate([source, own, [stop]]).astype("int32"), len(source)))
     return rows

@@ -197,11 +197,14 @@ class ReadingTask(ABC):
     ) -> list[dict[str, Any]]:
         """The answer of each question."""
 
-    def predict(self, records: Mapping[str, Any] | Iterable[Mapping[str, Any]], **options: Any) -> Any:
+    def predict(
+        self, records: Mapping[str, Any] | Iterable[Mapping[str, Any]], *, cut: bool = False, **options: Any
+    ) -> Any:
         """The answers to questions.
 
         Args:
             records: ``{"question": str, "passages": [str, ...]}``, several or one.
+            cut: questions that are too long lose their end, with one warning; by default they are an error.
             **options: see the class.
 
         Returns:
@@ -214,9 +217,9 @@ class ReadingTask(ABC):
             ConfigError: options that cannot work.
         """
         if isinstance(records, Mapping):
-            return self.predict([records], **options)[0]
+            return self.predict([records], cut=cut, **options)[0]
         questions = [check_question(record, f"record {n}") for n, record in enumerate(records)]
-        return self._answers(questions, self._read(questions, "record", cut=False), **options) if questions else []
+        return self._answers(questions, self._read(questions, "record", cut), **options) if questions else []
 
     def answer(self, question: str, passages: str | Sequence[str], **options: Any) -> str:
         """The answer to one question as text, "" if there is none; arguments as in `predict`."""

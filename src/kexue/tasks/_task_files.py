@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from kexue.checkpoints import open_checkpoint, write_safetensors
 from kexue.errors import CheckpointError
 from kexue.files import atomic_folder
 
-__all__ = ["assign_layer", "read_task", "write_task"]
+__all__ = ["assign_layer", "open_task", "read_task", "write_task"]
 
 
 def _weights(layer: keras.layers.Layer) -> dict[str, Any]:
@@ -27,8 +27,9 @@ def write_task(
     model: Any,
     tokenizer: Any,
     head: keras.layers.Layer | None = None,
+    more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a task; whole or not at all."""
+    """Write a task; whole or not at all. ``more`` writes further files into the folder that it is given."""
     task = {"format": "kexue-task", "version": 1, "task": kind, **fields}
     arrays: dict[str, np.ndarray] = {}
     if head is not None:
@@ -37,6 +38,8 @@ def write_task(
         model.save_pretrained(temporary, tokenizer=tokenizer)
         if head is not None:
             write_safetensors(temporary / "head.safetensors", arrays)
+        if more is not None:
+            more(temporary)
         text = json.dumps(task, indent=2, ensure_ascii=False) + "\n"
         (temporary / "task.json").write_text(text, encoding="utf-8")
 
@@ -53,6 +56,16 @@ def read_task(folder: str | os.PathLike[str], kind: str, fields: Sequence[str], 
     Raises:
         CheckpointError: there is none, or it is another.
     """
+    task = open_task(folder, [kind], writer)
+    path = Path(folder) / "task.json"
+    missing = [name for name in fields if name not in task]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}.")
+    return task
+
+
+def open_task(folder: str | os.PathLike[str], kinds: Sequence[str], writer: str) -> dict[str, Any]:
+    """What ``task.json`` says, of one of several kinds; see `read_task`."""
     path = Path(folder) / "task.json"
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: expected a folder that {writer}.save wrote.")
@@ -61,15 +74,12 @@ def read_task(folder: str | os.PathLike[str], kind: str, fields: Sequence[str], 
         known = (task["format"], task["version"], task["task"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not the description of a {writer}: {error!r}") from None
-    if known != ("kexue-task", 1, kind):
+    if known[:2] != ("kexue-task", 1) or known[2] not in kinds:
         raise CheckpointError(
-            f"{path}: expected a kexue-task of version 1 and kind {kind}, which {writer}.save writes. Received: "
-            f"{known[0]!r}, version {known[1]!r}, kind {known[2]!r}"
+            f"{path}: expected a kexue-task of version 1 and kind {' or '.join(kinds)}, which {writer}.save writes. "
+            f"Received: {known[0]!r}, version {known[1]!r}, kind {known[2]!r}"
         )
-    missing = [name for name in fields if name not in task]
-    if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}.")
-    return task
+    return dict(task)
 
 
 def assign_layer(folder: str | os.PathLike[str], layer: keras.layers.Layer) -> None:

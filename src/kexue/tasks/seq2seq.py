@@ -11,13 +11,16 @@ from kexue.decoding import Beam, Generation, generate, stream
 from kexue.decoding.strategies import Search
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
 from kexue.models import Transformer, TransformerConfig
+from kexue.tasks._generated import GenerationScores, evaluate
 from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources, stop_token
 from kexue.tasks._task_files import read_task, write_task
 from kexue.tasks._train import check_numbers, target_network
 from kexue.tasks._train import train as run_training
 from kexue.tasks._writing import text_pieces
+from kexue.tasks.pretraining.network import PretrainingModel
 from kexue.text import Tokenizer
+from kexue.text.scores import METRICS
 from kexue.training.seeding import seeded_weights
 
 __all__ = ["Seq2Seq"]
@@ -72,6 +75,7 @@ class Seq2Seq:
         self.model, self.tokenizer = model, tokenizer
         self.max_source, self.max_target = max_source, max_target
         self.stop = stop_token(tokenizer)
+        self.judge: PretrainingModel | None = None
 
     @classmethod
     def from_pretrained(
@@ -222,6 +226,36 @@ class Seq2Seq:
         if isinstance(texts, str):
             return self.predict([texts], search, **options)[0]
         return [self.tokenizer.decode(tokens) for tokens in self.generate(texts, search, **options).best]
+
+    def evaluate(
+        self,
+        pairs: Iterable[Mapping[str, Any]],
+        search: Search | None = None,
+        *,
+        metrics: Sequence[str] = METRICS,
+        tokenize: str = "zh",
+        batch_size: int = 8,
+        **options: Any,
+    ) -> GenerationScores:
+        """Loss of the targets, and scores of what is written for the sources.
+
+        Sources over ``max_source`` lose their end as in training. The loss is that of targets cut at ``max_target``
+        tokens; the scores compare with whole targets.
+
+        Args:
+            pairs: ``{"source": str, "target": str}``.
+            search: see `generate`; the first result of each text counts.
+            metrics: some of ``"bleu"``, ``"chrf"``, ``"rouge"``; see `kexue.text.scores`. They need the extra
+                ``kexue[metrics]``; ``()`` asks for the loss and the texts alone.
+            tokenize: of BLEU.
+            batch_size: pairs in a batch.
+            **options: of `kexue.decoding.generate`.
+
+        Raises:
+            DataError: no or broken examples; the message names the example.
+            ConfigError: arguments that cannot work, or an extra that is not installed.
+        """
+        return evaluate(self, pairs, search, metrics, tokenize, batch_size, options)
 
     def stream(self, text: str, search: Search | None = None, **options: Any) -> Iterator[str]:
         """The target of a text as it is written, piece by piece; arguments as in `kexue.decoding.stream`."""

@@ -200,7 +200,7 @@ class SpanReader(ReadingTask):
 
     # ---------------------------------------------------------------- answers
 
-    def _answers(
+    def _answers(  # type: ignore[override]
         self,
         questions: Sequence[Question],
         read: Sequence[Sequence[Document]],
@@ -269,7 +269,7 @@ class SpanReader(ReadingTask):
                 own = {"text": text, "score": span.score, "passage": p, "start": place[0], "end": place[1]}
                 answers.setdefault(text, own)
         ranked = list(answers.values())
-        none = {"text": "", "score": float("-inf"), "passage": None, "start": None, "end": None}
+        none: dict[str, Any] = {"text": "", "score": float("-inf"), "passage": None, "start": None, "end": None}
         best = ranked[0] if ranked else none
         if best["score"] <= limit and not must_answer:
             best = none | {"score": best["score"]}

@@ -14,10 +14,12 @@ from kexue.text.batching import (
 from kexue.text.cutting import cut_at_pauses
 from kexue.text.data import (
     ENTITY_FORMATS,
+    PAIR_FORMATS,
     READING_FORMATS,
     DataWarning,
     from_tags,
     read_entities,
+    read_pairs,
     read_reading,
     split,
     split_reading,
@@ -32,6 +34,7 @@ from kexue.text.vocabulary import SimplifiedVocabulary, extend_vocabulary, simpl
 __all__ = [
     "DEFAULT_BUCKETS",
     "ENTITY_FORMATS",
+    "PAIR_FORMATS",
     "READING_FORMATS",
     "Batch",
     "DataWarning",
@@ -48,6 +51,7 @@ __all__ = [
     "pack",
     "pad",
     "read_entities",
+    "read_pairs",
     "read_reading",
     "simplify_vocabulary",
     "split",

@@ -8,14 +8,17 @@ import random
 from itertools import product
 
 import mpmath
+import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
+from kexue.maths.geometry.field import Element
 from kexue.maths.geometry.field.parser import parse
 from kexue.maths.geometry.line_element import linear_coefficients, read_line_element
 
 DIGITS = 60
 STEP = mpmath.mpf("1e-15")
+LIBRARY = [{"airyaiprime": lambda x: mpmath.airyai(x, derivative=1)}, "mpmath"]
 
 
 def matrix_of(entry):
@@ -72,14 +75,52 @@ class Evaluator:
         self.g = sympy.lambdify(arguments, self.matrix.subs(parameters).tolist(), "mpmath")
         self.x = [mpmath.mpf(self.point[a].p) / self.point[a].q for a in arguments]
 
-    def value(self, element):
-        """An element of the field at the point."""
-        function = sympy.lambdify(self.symbols, concrete(element.to_sympy()), "mpmath")
-        with mpmath.workdps(30):
-            return complex(function(*self.numbers))
+    def values(self, elements):
+        """Elements of one field at the point: SymPy evaluates the generators, the polynomials are summed here."""
+        if not elements:
+            return []
+        field = elements[0].field
+        ring = field.ring
+        for element in elements:
+            element.lift()
+        generators = [concrete(Element(field, x, ring).to_sympy(False)) for x in ring.gens]
+        powers, polynomials = {}, {}
+
+        def power(k, e):
+            if (k, e) not in powers:
+                powers[k, e] = numbers[k] ** e
+            return powers[k, e]
+
+        def polynomial(terms):
+            total = mpmath.mpf(0)
+            for monomial, c in terms:
+                term = mpmath.mpf(c)
+                for k, e in enumerate(monomial):
+                    if e:
+                        term *= power(k, e)
+                total += term
+            return total
+
+        with mpmath.workdps(40):
+            numbers = sympy.lambdify(self.symbols, generators, LIBRARY)(*self.numbers)
+            out, known = [], {}
+            for element in elements:
+                terms = tuple(ring.terms(element.num))
+                sign = -1 if terms and terms[0][1] < 0 else 1
+                terms = tuple((m, sign * c) for m, c in terms)
+                key = (terms, element.content, element.factors)
+                if key not in known:
+                    below = mpmath.mpf(element.content)
+                    for number, e in element.factors:
+                        if number not in polynomials:
+                            polynomials[number] = polynomial(ring.terms(field.factor_polynomial(number)))
+                        below *= polynomials[number] ** e
+                    known[key] = complex(polynomial(terms) / below)
+                out.append(sign * known[key])
+            return out
 
     def riemann(self):
-        """R^a_bcd (MTW) as a nested list of complex numbers, and the metric."""
+        """R^a_bcd (MTW) by index; the metric at the point is kept."""
         with mpmath.workdps(DIGITS):
             n = len(self.x)
 
@@ -90,6 +131,7 @@ class Evaluator:
                 return mpmath.matrix(self.g(*x))
 
             g = at()
+            self.metric = [complex(v) for v in g]
             inverse = g**-1
             plus = [at((i, STEP)) for i in range(n)]
             minus = [at((i, -STEP)) for i in range(n)]
@@ -131,9 +173,60 @@ class Evaluator:
 def check_riemann(metric, matrix, seed=0):
     """Our R^a_bcd against the reference, to 1e-9 of the largest component."""
     evaluator = Evaluator(matrix, metric.coordinates, metric.field.positives, seed)
-    wanted = evaluator.riemann()
-    ours = metric.riemann().components
-    size = max(1e-3, *(abs(v) for v in wanted.values()))
-    for index, value in wanted.items():
-        got = evaluator.value(ours[index]) if index in ours else 0
-        assert abs(got - value) <= 1e-9 * size, (index, got, value)
+    _compare(evaluator, {"R^a_bcd": (metric.riemann(), _array(evaluator))}, {})
+
+
+def check_curvature(metric, matrix, seed=0):
+    """Riemann, Ricci, Einstein, Weyl, the Ricci scalar and the invariants against the reference.
+
+    To 1e-9 of the largest component; invariants relative to the size of the terms that are summed.
+    """
+    evaluator = Evaluator(matrix, metric.coordinates, metric.field.positives, seed)
+    riemann = _array(evaluator)
+    n = metric.dimension
+    g = np.array(evaluator.metric, dtype=complex).reshape(n, n)
+    up = np.linalg.inv(g)
+    lower = np.einsum("ae,ebcd->abcd", g, riemann)
+    ricci = np.einsum("abad->bd", riemann)
+    scalar = np.einsum("ab,ab", up, ricci)
+    tensors = {
+        "R^a_bcd": (metric.riemann(), riemann),
+        "R_abcd": (metric.riemann("dddd"), lower),
+        "R_ab": (metric.ricci(), ricci),
+        "G_ab": (metric.einstein(), ricci - scalar / 2 * g),
+    }
+    if n > 2:
+        schouten = (ricci - scalar / (2 * (n - 1)) * g) / (n - 2)
+        parts = np.einsum("ac,bd->abcd", g, schouten) + np.einsum("bd,ac->abcd", g, schouten)
+        tensors["C_abcd"] = (metric.weyl("dddd"), lower - parts + parts.transpose(0, 1, 3, 2))
+    mixed = np.einsum("be,aecd->abcd", up, riemann)  # R^ab_cd
+    turned = np.einsum("ab,bc->ac", up, ricci)
+    terms = abs(up) @ np.einsum("abad->bd", abs(riemann))  # before anything cancels
+    squares = {
+        "R_abcd R^abcd": (np.einsum("abcd,cdab", mixed, mixed), np.einsum("abcd,cdab", abs(mixed), abs(mixed))),
+        "R_ab R^ab": (np.einsum("ab,ba", turned, turned), np.einsum("ab,ba", terms, terms)),
+        "R": (scalar, np.trace(terms)),
+    }
+    found = metric.invariants()
+    _compare(evaluator, tensors, {k: (found[k], *v) for k, v in squares.items()})
+
+
+def _array(evaluator):
+    n = len(evaluator.x)
+    return np.array([complex(v) for v in evaluator.riemann().values()]).reshape((n,) * 4)
+
+
+def _compare(evaluator, tensors, scalars):
+    elements = [x for tensor, _ in tensors.values() for x in tensor.components.values()]
+    found = iter(evaluator.values([*elements, *(x for x, *_ in scalars.values())]))
+    largest = max(1e-3, *(np.max(abs(wanted)) for _, wanted in tensors.values()))
+    for name, (tensor, wanted) in tensors.items():
+        ours = np.zeros_like(wanted)
+        for index in tensor.components:
+            ours[index] = next(found)
+        size = max(np.max(abs(wanted)), 1e-3 * largest)  # what cancels to nothing is known to the rounding of its terms
+        where = np.unravel_index(np.argmax(abs(ours - wanted)), wanted.shape)
+        assert abs(ours - wanted)[where] <= 1e-9 * size, (name, where, ours[where], wanted[where])
+    for name, (_, wanted, size) in scalars.items():
+        value = next(found)
+        assert abs(value - wanted) <= 1e-9 * max(size, 1e-6), (name, value, wanted)

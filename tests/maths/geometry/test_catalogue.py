@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("sympy")
 
-from tests.maths.geometry.reference import check_riemann, matrix_of
+from tests.maths.geometry.reference import check_curvature, matrix_of
 
 from kexue.errors import ConfigError
 from kexue.maths.geometry import catalogue
@@ -93,7 +93,7 @@ def test_structure_equation_gives_the_same_curvature(entry_and_metric):
 
 def test_agrees_with_an_independent_evaluation(entry_and_metric):
     entry, g = entry_and_metric
-    check_riemann(g, matrix_of(entry))
+    check_curvature(g, matrix_of(entry))
 
 
 @pytest.mark.skipif(SLOW_WITHOUT_FLINT, reason="python-flint is not installed")

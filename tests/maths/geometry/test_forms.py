@@ -187,3 +187,13 @@ def test_tensor_errors():
         g.vector(["1", "0", "0"])
     with pytest.raises(DataError, match="one kind"):
         v + v.lower(0)
+
+
+def test_integrals_over_infinite_and_dependent_limits():
+    field = Field("x y", parameters="a")
+    form = Form(field, 2, {(0, 1): field("x*exp(-a*x^2)")})
+    assert str(form.integrate({"x": (0, "oo"), "y": (0, "2*pi")}, positive="a")) == "pi/a"
+    form = Form(field, 2, {(0, 1): field("x*y")})
+    assert form.integrate({"y": (0, "x"), "x": (0, 1)}) == sympy.Rational(1, 8)
+    with pytest.raises(DataError, match="depend on x"):
+        form.integrate({"x": (0, 1), "y": (0, "x")})

@@ -1,8 +1,11 @@
 """Metrics that are not in the catalogue, against the independent evaluation."""
 
+import re
+from pathlib import Path
+
 import pytest
 import sympy
-from tests.maths.geometry.reference import check_riemann
+from tests.maths.geometry.reference import check_curvature
 
 from kexue.maths.geometry import Metric
 from kexue.maths.geometry.field.printing import long_text
@@ -43,11 +46,18 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_riemann(name):
-    line = read_line_element(ODD[name])
-    g = Metric.from_line_element(ODD[name])
-    check_riemann(g, sympy.Matrix(line.matrix))
+MORE = dict(re.findall(r"^\[(.*)\]\n([^[]*)", Path(__file__).with_name("unseen_metrics.txt").read_text(), flags=re.M))
+
+
+@pytest.mark.parametrize("name", [*ODD, *MORE])
+def test_curvature(name):
+    text = (ODD | MORE)[name]
+    check_curvature(Metric.from_line_element(text), sympy.Matrix(read_line_element(text).matrix))
+
+
+def test_there_are_enough():
+    assert len(MORE) >= 60
+    assert len({re.sub(r"\s", "", text) for text in MORE.values()}) == len(MORE)
 
 
 VACUUM = {

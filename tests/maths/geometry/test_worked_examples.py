@@ -231,6 +231,23 @@ def test_killing_vectors(name, count):
         assert g.is_killing(lie_bracket(v, vectors[-1]))
 
 
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("dr^2 + r^2*dphi^2 + dz^2", 6),  # translations are cos(phi) d/dr - sin(phi)/r d/dphi
+        ("(dx^2 + dy^2)/y^2", 3),
+        ("dr^2 + sinh(r)^2*dphi^2", 3),
+        ("-x^2*dt^2 + dx^2", 3),
+        ("-dt^2 + exp(2*H*t)*(dx^2 + dy^2)", 6),
+    ],
+)
+def test_killing_vectors_in_crooked_coordinates(line, count):
+    g = Metric.from_line_element(line)
+    vectors = killing_vectors(g)
+    assert len(vectors) == killing_dimension(g) == count
+    assert all(g.is_killing(v) for v in vectors)
+
+
 def test_given_functions_for_killing_vectors():
     g = catalogue.metric("de_sitter")
     functions = ["1", "x", "y", "z", "x^2", "y^2", "z^2", "x*y", "x*z", "y*z", "exp(-2*H*t)"]
@@ -342,6 +359,11 @@ def test_petrov_type_of_a_general_metric_needs_no_long_polynomial():
     assert catalogue.metric("bianchi_ix", backend="sympy").petrov_type == "I"  # once more than a minute
 
 
+def test_tables_of_raised_components_hold_no_component_twice(schwarzschild):
+    counts = {v: len(schwarzschild.riemann(v).independent()) for v in ("dddd", "uuuu", "uudd", "uddd", "udud")}
+    assert counts == {"dddd": 6, "uuuu": 6, "uudd": 6, "uddd": 12, "udud": 18}
+
+
 def test_tables_and_latex(schwarzschild):
     text = str(schwarzschild.christoffel())
     assert "Gamma^t_t r" in text
@@ -388,3 +410,64 @@ def test_importing_is_light():
     code = f"import sys, kexue, kexue.maths.geometry; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+KINNERSLEY = [  # coordinate components over Kerr's t, r, theta, phi
+    ["(r^2+a^2)/D", "1", "0", "a/D"],
+    ["(r^2+a^2)/(2*S)", "-D/(2*S)", "0", "a/(2*S)"],
+    ["I*a*sin(theta)/(sqrt(2)*(r+I*a*cos(theta)))", "0", "1/(sqrt(2)*(r+I*a*cos(theta)))",
+     "I/(sqrt(2)*(r+I*a*cos(theta))*sin(theta))"],
+]  # fmt: skip
+
+
+def kinnersley(g, charge="0"):
+    """The tetrad in coordinates, the metric rebuilt in them."""
+    known = {"D": f"(r^2-2*M*r+a^2+{charge}^2)", "S": "(r^2+a^2*cos(theta)^2)"}
+    rows = [[x.replace("D", known["D"]).replace("S", known["S"]) for x in row] for row in KINNERSLEY]
+    rows.append([x.replace("I", "(-I)") for x in rows[2]])
+    flat = Metric(g.coordinate_frame._metric(), field=g.field)
+    return flat, flat.newman_penrose(rows)
+
+
+def test_newman_penrose_of_kerr_newman_in_kinnersleys_tetrad():
+    """S. Chandrasekhar, The Mathematical Theory of Black Holes (1983), sections 55 and 107, in this signature."""
+    g, found = kinnersley(catalogue.metric("kerr_newman"), "Q")
+    field = g.field
+    rho = field("-1/(r-I*a*cos(theta))")
+    spin = found.spin_coefficients
+    assert not any(spin[name] for name in ("kappa", "sigma", "nu", "lambda", "epsilon"))  # Goldberg and Sachs
+    assert spin["rho"] == rho
+    sine, other = field("I*a*sin(theta)/sqrt(2)"), field("-1/(r+I*a*cos(theta))")
+    assert spin["tau"] == -sine * rho * other
+    assert spin["pi"] == sine * rho * rho
+    delta = field("r^2-2*M*r+a^2+Q^2")
+    assert spin["mu"] == rho * rho * other * delta / 2
+    assert spin["gamma"] == spin["mu"] + rho * other * field("r-M") / 2
+    assert spin["beta"] == -other * field("cos(theta)/(2*sqrt(2)*sin(theta))")
+    assert found.psi[2] == rho**3 * field("M") + rho**3 * other * field("Q^2")
+    assert {k for k, v in found.phi.items() if v} == {"11"}
+    assert found.phi["11"] == field("Q^2/(2*(r^2+a^2*cos(theta)^2)^2)")
+    assert not found.lambda_
+    # D rho = rho^2 + sigma sigmabar + Phi_00, the first of Newman and Penrose's equations
+    assert spin["rho"].diff("r") == spin["rho"] ** 2
+    assert "Phi_11" in str(found)
+    assert r"\Phi_{11}" in found._repr_latex_()
+
+
+def test_ricci_scalars_whatever_the_signature_and_conventions():
+    g = catalogue.metric("flrw")
+    turned = Metric([[-x for x in row] for row in g.coordinate_frame._metric()], field=g.field)
+    first, second, third = (m.newman_penrose() for m in (g, turned, g.with_conventions("weinberg")))
+    assert first.lambda_ == second.lambda_ == third.lambda_ == g.ricci_scalar() / 24
+    assert first.phi == second.phi == third.phi
+    assert first.phi["00"] == first.phi["22"] == first.phi["11"] * 2  # a fluid at rest
+    assert first.psi == second.psi == third.psi
+    assert first.spin_coefficients == second.spin_coefficients
+
+
+def test_an_orthonormal_frame_is_real_where_the_metric_has_its_signs():
+    """1/(1 - k r^2) has the denominator k r^2 - 1 in canonical form; its root once made the frame imaginary."""
+    g = catalogue.metric("flrw")
+    radial = g.orthonormal_frame.coframe[1][1]
+    assert radial == g.field("a(t)/sqrt(1-k*r^2)")
+    assert "-k*r**2 + 1 > 0 (under a root)" in g.field.assumptions

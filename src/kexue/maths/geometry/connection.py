@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from kexue.errors import DataError
+from kexue.maths.geometry.conventions import Conventions
 from kexue.maths.geometry.field import Element
 from kexue.maths.geometry.forms import Form
 from kexue.maths.geometry.frames import Frame
@@ -89,7 +90,7 @@ class Connection:
 
     @cached_property
     def torsion(self) -> Tensor:
-        """``T^c_ab = Gamma^c_ba - Gamma^c_ab - c_ab^c``."""
+        """``T(e_a, e_b) = nabla_a e_b - nabla_b e_a - [e_a, e_b]``: ``T^c_ab = Gamma^c_ba - Gamma^c_ab - c_ab^c``."""
         parts: dict[Index, list[Element]] = {}
         for (c, a, b), v in self.gamma.items():
             parts.setdefault((c, b, a), []).append(v)
@@ -97,7 +98,7 @@ class Connection:
         for (a, b, c), v in self.frame.structure.items():
             parts.setdefault((c, a, b), []).append(-v)
         out = {i: self.field.sum(v) for i, v in parts.items()}
-        return Tensor(self.frame, "udd", out, (((0, 2, 1), -1),), name="T")
+        return Tensor(self.frame, "udd", out, (((0, 2, 1), -1),), "T", "T^c_ab = Gamma^c_ba - Gamma^c_ab - c_ab^c")
 
     @cached_property
     def non_metricity(self) -> Tensor:
@@ -138,7 +139,7 @@ class Connection:
             if value:
                 out[c, a, b, d] = value
                 out[c, a, d, b] = -value
-        return Tensor(self.frame, "uddd", out, (((0, 1, 3, 2), -1),), name="R")
+        return Tensor(self.frame, "uddd", out, (((0, 1, 3, 2), -1),), "R", str(Conventions()))
 
     def forms(self) -> list[list[Form]]:
         """The connection forms omega^c_a on the coordinate differentials, a row each c."""

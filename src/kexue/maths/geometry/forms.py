@@ -32,13 +32,15 @@ class Form:
         field: the scalars; its coordinates are the chart.
         degree: p.
         components: ``{(i1, ..., ip): value}`` with increasing indices.
+        note: the conventions it was made with.
 
     Raises:
         DataError: indices that are not increasing coordinate numbers.
     """
 
-    def __init__(self, field: Field, degree: int, components: Mapping[Index, Element]) -> None:
+    def __init__(self, field: Field, degree: int, components: Mapping[Index, Element], note: str = "") -> None:
         self.field = field
+        self.note = note
         self.degree = degree
         self.components = {i: v for i, v in components.items() if v}
         for i in self.components:
@@ -209,18 +211,29 @@ class Form:
         star = self.hodge(metric).d().hodge(metric)
         return star * ((-1) ** (n * (p + 1) + 1) * metric.determinant_sign)
 
-    def integrate(self, limits: Mapping[str, tuple[Any, Any]]) -> sympy.Expr:
-        """Integral of a form of top degree over a box of the chart, by SymPy.
+    def integrate(self, limits: Mapping[str, tuple[Any, Any]], positive: str | Sequence[str] = ()) -> sympy.Expr:
+        """Integral of a form of top degree over a part of the chart, by SymPy.
+
+        Forms of lower degree are integrated over a surface by :meth:`pullback` to its chart.
 
         Args:
-            limits: ``{coordinate: (from, to)}`` for every coordinate; numbers, strings or SymPy expressions.
+            limits: ``{coordinate: (from, to)}`` for every coordinate, the innermost integral first, so that its limits
+                may depend on the coordinates after it; numbers, strings ("oo" is infinity) or SymPy expressions.
+            positive: names of constants (or coordinates) that are positive, besides those that the field assumes.
 
         Raises:
-            DataError: the degree is not the dimension, or a limit is missing.
+            DataError: the degree is not the dimension, a limit is missing, or depends on a coordinate that was
+                integrated before.
         """
         import sympy
 
+        from kexue.maths.geometry.field.field import split_names
         from kexue.maths.geometry.field.parser import parse
+
+        def end(value: Any) -> Any:
+            if isinstance(value, str) and value.strip().lstrip("+-") in ("oo", "inf"):
+                return -sympy.oo if value.strip().startswith("-") else sympy.oo
+            return parse(value) if isinstance(value, str) else sympy.sympify(value, strict=True)
 
         if self.degree != self.field.dimension or set(limits) != set(self.field.coordinates):
             raise DataError(
@@ -228,10 +241,20 @@ class Form:
                 f"{', '.join(self.field.coordinates)}; received degree {self.degree}, limits {', '.join(limits)}."
             )
         value = self.components[tuple(range(self.degree))].to_sympy() if self.components else sympy.Integer(0)
-        for name, bounds in limits.items():
-            low, high = (parse(b) if isinstance(b, str) else sympy.sympify(b, strict=True) for b in bounds)
-            value = sympy.integrate(value, (sympy.Symbol(name), low, high))
-        return sympy.simplify(value)
+        done: list[str] = []
+        ends = {name: tuple(map(end, bounds)) for name, bounds in limits.items()}
+        symbols = value.free_symbols.union(*(x.free_symbols for pair in ends.values() for x in pair))
+        names = {str(x) for x in self.field.positives} | set(split_names(positive, "positive"))
+        real = {x: sympy.Symbol(x.name, positive=x.name in names or None) for x in symbols}
+        value = value.subs(real)
+        for name, pair in ends.items():
+            low, high = (x.subs(real) for x in pair)
+            depends = [x.name for x in (low.free_symbols | high.free_symbols) if x.name in (*done, name)]
+            if depends:
+                raise DataError(f"The limits of {name} depend on {depends[0]}, which is integrated before or with it.")
+            value = sympy.integrate(value, (real.get(sympy.Symbol(name), sympy.Symbol(name)), low, high))
+            done.append(name)
+        return sympy.simplify(value).subs({new: old for old, new in real.items()})
 
     @property
     def is_zero(self) -> bool:
@@ -285,7 +308,10 @@ class Form:
         return self._text(lambda v: v.latex(), r" \wedge ", r"\mathrm{d}", lambda name: sympy.latex(sympy.Symbol(name)))
 
     def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+        from kexue.maths.geometry.show import note_latex
+
+        note = rf" \qquad ({note_latex(self.note)})" if self.note else ""
+        return f"$\\displaystyle {self.latex()}{note}$"
 
 
 def _coordinate_frame(metric: Any) -> Frame:

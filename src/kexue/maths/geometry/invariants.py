@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.curvature import Pairs
 from kexue.maths.geometry.field import Element
+from kexue.maths.geometry.field.element import Scalar
+from kexue.maths.geometry.newman_penrose import NewmanPenrose
 from kexue.maths.geometry.petrov import petrov_of_operator
 from kexue.maths.geometry.tensors import signature_of
 
@@ -24,23 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Invariants", "NewmanPenrose", "petrov"]
 
 Vector = list[Element]
-
-
-@dataclass(frozen=True)
-class NewmanPenrose:
-    """Weyl scalars Psi_0 ... Psi_4 in a null tetrad, and the tetrad in the metric's frame.
-
-    ``Psi_0 = C(l, m, l, m), Psi_1 = C(l, n, l, m), Psi_2 = C(l, m, mbar, n), Psi_3 = C(l, n, mbar, n),
-    Psi_4 = C(n, mbar, n, mbar)`` for signature (-, +, +, +), ``l.n = -1``, ``m.mbar = 1`` (Stephani et al., 2003, eq.
-    3.76); for signature (+, -, -, -) the same with the metric's sign turned.
-
-    Attributes:
-        psi: the five scalars.
-        tetrad: l, n, m, mbar, components in the metric's frame.
-    """
-
-    psi: tuple[Element, ...]
-    tetrad: tuple[Vector, ...]
 
 
 class Invariants:
@@ -65,7 +49,7 @@ class Invariants:
         @property
         def orthonormal_frame(self) -> Frame: ...
         def curvature_in(self, frame: Frame | None = None, route: str | None = None) -> Curvature: ...
-        def ricci_scalar(self) -> Element: ...
+        def ricci_scalar(self) -> Scalar: ...
 
     def kretschmann(self) -> Element:
         """``K = R_abcd R^abcd``."""
@@ -125,7 +109,7 @@ class Invariants:
     def riemann_cubed(self) -> Element:
         """``R_ab^cd R_cd^ef R_ef^ab``."""
         value = self.curvature.trace_of_product([self.curvature.riemann_mixed] * 3) * 8
-        return value if self.conventions.riemann > 0 else -value
+        return Scalar.of(value if self.conventions.riemann > 0 else -value, str(self.conventions))
 
     def chern_pontryagin(self) -> Element:
         """``*R_abcd R^abcd`` with ``*R_abcd = epsilon_abef R^ef_cd / 2``, four dimensions, orientation of the chart."""
@@ -170,7 +154,7 @@ class Invariants:
     # --- null tetrads -------------------------------------------------------------------------------------------
 
     def newman_penrose(self, tetrad: Sequence[Sequence[object]] | None = None) -> NewmanPenrose:
-        """Weyl scalars in a null tetrad.
+        """Weyl and Ricci scalars and spin coefficients in a null tetrad.
 
         Args:
             tetrad: l, n, m, mbar, each by its components in the metric's frame; None makes one of an orthonormal frame:
@@ -188,7 +172,7 @@ class Invariants:
             k, n, m, mbar = ([self.field(x) for x in vector] for vector in tetrad)
             turn = self._check_tetrad(k, n, m, mbar)
         psi = self._psi(self.curvature.weyl, k, n, m, mbar)
-        return NewmanPenrose(tuple(p * turn for p in psi), (k, n, m, mbar))
+        return NewmanPenrose(self, tuple(p * turn for p in psi), (k, n, m, mbar), turn)  # type: ignore[arg-type]
 
     def _require_lorentzian(self) -> None:
         negative = self.signs.count(-1) if self.dimension == 4 else 0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["killing_dimension", "killing_vectors"]
 
 _MOST_UNKNOWNS = 1500
+_MOST_OF_MORE = 400
 
 
 def killing_dimension(metric: Metric, highest: int = 3) -> int:
@@ -46,13 +47,13 @@ def killing_dimension(metric: Metric, highest: int = 3) -> int:
     width = n + len(pairs)
     tensor = metric.riemann("dddd", "frame")
     rows: list[list[Element]] = []
-    before = width
+    before, least = width, len(_cyclic(metric))
     for order in range(highest + 1):
         slope = metric.connection.covariant_derivative(tensor)
         rows += _equations(metric, tensor, slope, number, width)
         basis = null_space(field, rows, width)
-        if not basis:
-            return 0
+        if len(basis) == least:  # no more than this, and so many are known
+            return least
         if order and len(basis) == before:
             return before
         if not rows:  # constant curvature: nothing to satisfy, nothing will come
@@ -60,6 +61,13 @@ def killing_dimension(metric: Metric, highest: int = 3) -> int:
         rows = _independent(field, rows, width)
         before, tensor = len(basis), slope
     raise ConfigError(f"The number of Killing vectors is not settled after {highest} derivatives of the curvature.")
+
+
+def _cyclic(metric: Metric) -> list[int]:
+    """Numbers of the coordinates on which no component of the metric depends: d/dx is a Killing vector."""
+    rows = metric.coordinate_frame.metric_rows
+    used = frozenset[int]().union(*(metric.field.coordinates_of(x) for row in rows for _, x in row))
+    return [i for i in range(metric.dimension) if i not in used]
 
 
 def _independent(field: Field, rows: list[list[Element]], width: int) -> list[list[Element]]:
@@ -110,7 +118,9 @@ def killing_vectors(metric: Metric, functions: Sequence[Any] | None = None) -> l
     Args:
         metric: the metric.
         functions: what the components may be made of. None takes products of 1, the coordinates, and sin, cos, cot of
-            the angles that stand in the metric or on which it does not depend.
+            the angles that stand in the metric or on which it does not depend; where :func:`killing_dimension` tells
+            that there are more and the dimension is low, also squares, inverses, sines and cosines of coordinates and
+            the exponentials of the metric.
 
     Returns:
         A basis; each vector is checked exactly. Compare its length with :func:`killing_dimension`.
@@ -118,8 +128,23 @@ def killing_vectors(metric: Metric, functions: Sequence[Any] | None = None) -> l
     Raises:
         ConfigError: too many functions.
     """
+    if functions is not None:
+        return _among(metric, metric.field.convert_all(functions))
+    found = _among(metric, _candidates(metric))
+    more = _more_candidates(metric)
+    if len(found) < metric.dimension * (metric.dimension + 1) // 2 and len(more) * metric.dimension <= _MOST_OF_MORE:
+        try:
+            wanted = killing_dimension(metric)
+        except ConfigError:
+            return found
+        if wanted > len(found):
+            others = _among(metric, more)
+            return others if len(others) > len(found) else found
+    return found
+
+
+def _among(metric: Metric, candidates: list[Element]) -> list[Tensor]:
     field, n = metric.field, metric.dimension
-    candidates = _candidates(metric) if functions is None else field.convert_all(functions)
     if len(candidates) * n > _MOST_UNKNOWNS:
         raise ConfigError(f"{len(candidates)} functions in {n} components are too many; give fewer functions.")
     frame = metric.coordinate_frame
@@ -193,6 +218,40 @@ def _candidates(metric: Metric) -> list[Element]:
         else:
             options += [x]
         choices.append(options)
+    return _products(field, choices)
+
+
+def _more_candidates(metric: Metric) -> list[Element]:
+    """Products of 1, x, x^2, 1/x for each coordinate that stands in the metric, of 1, x, x^2, sin x, cos x (on surfaces
+    sinh x, cosh x) for the others, of cotangents of angles in the metric and of its exponentials to powers up to two.
+    """
+    field = metric.field
+    inside: dict[int, list[Element]] = {}
+    for generator in list(field.generators.values()):
+        if generator.kind in ("cos", "cosh", "exp") and len(generator.coordinates) == 1:
+            argument = generator.data
+            names = {"cos": ("cot",), "cosh": ("coth",), "exp": ("exp",)}[generator.kind]
+            values = [field.apply(name, argument) for name in names]
+            if generator.kind == "exp":
+                values += [x for v in values for x in (v.inverse(), v * v, (v * v).inverse())]
+            inside.setdefault(next(iter(generator.coordinates)), []).extend(values)
+    cyclic = _cyclic(metric)
+    choices = []
+    for i, name in enumerate(field.coordinates):
+        x = field.symbol(name)
+        if i in inside:
+            options = [field.one, *inside[i]]
+        elif i in cyclic:
+            options = [field.one, x, x * x, field.apply("sin", x), field.apply("cos", x)]
+            if metric.dimension == 2:
+                options += [field.apply("sinh", x), field.apply("cosh", x)]
+        else:
+            options = [field.one, x, x * x, x.inverse()]
+        choices.append(options)
+    return _products(field, choices)
+
+
+def _products(field: Field, choices: list[list[Element]]) -> list[Element]:
     out = []
     for combination in product(*choices):
         value = field.one

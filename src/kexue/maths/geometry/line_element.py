@@ -104,7 +104,7 @@ def _split(text: str) -> tuple[tuple[str, ...], list[tuple[str, str]], str]:
             continue
         if match := re.fullmatch(r"(?:coordinates|coords)\s*[:=]\s*(.*)", line):
             names = tuple(match.group(1).replace(",", " ").split())
-        elif match := re.fullmatch(r"ds\s*(?:\*\*|\^)\s*\(?2\)?\s*=\s*(.*)", line):
+        elif match := re.fullmatch(r"ds\s*(?:\*\*|\^)?\s*\(?2\)?\s*=\s*(.*)", line):
             body = [match.group(1)]
         elif (match := re.fullmatch(r"([A-Za-z_]\w*)\s*=\s*(.*)", line)) and not body:
             definitions.append((match.group(1), match.group(2)))
@@ -112,6 +112,10 @@ def _split(text: str) -> tuple[tuple[str, ...], list[tuple[str, str]], str]:
             raise DataError(f"A definition 'name = formula' or 'ds^2 = ...' was expected: {_short(line)!r}.")
         else:
             body.append(line)
+    if not body and definitions:
+        raise DataError(
+            f"The line element itself is missing after the definition of {definitions[-1][0]}: write 'ds^2 = ...'."
+        )
     if not body:
         raise DataError("A line element was expected, nothing was received (write for example dr^2 + r^2*dphi^2).")
     return names, definitions, " ".join(body)
@@ -119,7 +123,8 @@ def _split(text: str) -> tuple[tuple[str, ...], list[tuple[str, str]], str]:
 
 def _differentials(body: str, definitions: list[tuple[str, str]]) -> list[str]:
     defined = {name for name, _ in definitions}
-    found = re.findall(r"(?<![\w])d([A-Za-z_]\w*)(?!\w|\s*\()", body)
+    words = re.findall(r"\d+\.?\d*(?:[eE][+-]?\d+)?|([A-Za-z_]\w*)(?!\w)(?!\s*\()", body)  # 2dx is a product
+    found = [word[1:] for word in words if word[:1] == "d" and len(word) > 1]
     return [name for name in dict.fromkeys(found) if "d" + name not in _NO_DIFFERENTIALS and "d" + name not in defined]
 
 

@@ -41,6 +41,11 @@ def petrov_of_operator(curvature: Curvature) -> str:
     if "N" in possible and not any(square.values()):
         return "N"
     turned = curvature._times(weyl, star)
+    found = _eigenvalue(curvature, weyl, star, det) if "D" in possible else None
+    if found is not None and any(found):
+        a, b = found
+        if any(_is_d(curvature, square, turned, x, det) for x in (found, (-a / 2, -b / 2))):
+            return "D"
     second = _trace(curvature, square, star)
     third = (
         curvature.trace_of_product([square, weyl]) / 2,
@@ -48,7 +53,7 @@ def petrov_of_operator(curvature: Curvature) -> str:
     )
     if "III" in possible and not any((*second, *third)):
         return "III"
-    if "D" in possible and any(second) and _is_d(curvature, square, turned, second, third, det):
+    if "D" in possible and any(second) and _is_d(curvature, square, turned, _quotient(third, second, det), det):
         return "D"
     if "II" in possible:
         cube, product = _times(second, _times(second, second, det), det), _times(third, third, det)
@@ -81,13 +86,36 @@ def _times(x: Complex, y: Complex, det: Element) -> Complex:
     return x[0] * y[0] + x[1] * y[1] * det, x[0] * y[1] + x[1] * y[0]
 
 
-def _is_d(curvature: Curvature, square: Rows, turned: Rows, second: Complex, third: Complex, det: Element) -> bool:
-    """Whether C^2 + x C - 2 x^2 = 0 with x = -tr C^3 / tr C^2."""
+def _quotient(x: Complex, y: Complex, det: Element) -> Complex:
+    """-x / y."""
+    if not y[1]:
+        return -(x[0] / y[0]), -(x[1] / y[0])
+    norm = (y[0] * y[0] - y[1] * y[1] * det).inverse()
+    a, b = _times(x, (y[0], -y[1]), det)
+    return -(a * norm), -(b * norm)
+
+
+def _eigenvalue(curvature: Curvature, weyl: Rows, star: Rows, det: Element) -> Complex | None:
+    """An eigenvalue whose (left) eigenvector is a bivector of the frame, if there is one: short, without traces."""
+    zero = curvature.field.zero
+    for A in range(6):
+        own, dual = dict(weyl.get(A, ())), dict(star.get(A, ()))
+        turning = next((B for B in dual if B != A), None)
+        if turning is None:
+            continue
+        b = own[turning] / (dual[turning] * det) if turning in own else zero
+        a = own.get(A, zero) - b * det * dual.get(A, zero)
+        rest = {B for B in (*own, *dual) if B not in (A, turning)}
+        if all(own.get(B, zero) == b * det * dual.get(B, zero) for B in rest):
+            return a, b
+    return None
+
+
+def _is_d(curvature: Curvature, square: Rows, turned: Rows, x: Complex, det: Element) -> bool:
+    """Whether C^2 + x C - 2 x^2 = 0; x is -tr C^3 / tr C^2 where the type is D."""
     field = curvature.field
-    norm = (second[0] * second[0] - second[1] * second[1] * det).inverse()
-    a, b = _times(third, (second[0], -second[1]), det)
-    a, b = -(a * norm), -(b * norm)
-    p, q = _times((a, b), (a, b), det)
+    a, b = x
+    p, q = _times(x, x, det)
     weyl, star = curvature.weyl_mixed, _star(curvature)
     parts = [(square, field.one), (weyl, a), (turned, b * det), (star, q * det * -2)]
     for A in range(6):

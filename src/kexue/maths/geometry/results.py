@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kexue.errors import ConfigError
 from kexue.maths.geometry.curvature import Pairs, expand_pairs
 from kexue.maths.geometry.field import Element
+from kexue.maths.geometry.field.element import Scalar
 from kexue.maths.geometry.forms import Form
 from kexue.maths.geometry.tensors import RIEMANN, SYMMETRIC, Tensor
 
@@ -65,8 +66,11 @@ class Results:
         return self.connection.forms()
 
     def curvature_forms(self) -> list[list[Form]]:
-        """``R^a_b = d omega^a_b + omega^a_c ^ omega^c_b`` in the metric's frame (equation 67, MTW sign)."""
-        return self.connection.curvature_forms()
+        """``R^a_b = d omega^a_b + omega^a_c ^ omega^c_b`` in the metric's frame (equation 67), with the sign of the
+        conventions for Riemann: ``R^a_b = R^a_bcd theta^c ^ theta^d`` over c < d."""
+        sign, note = self.conventions.riemann, str(self.conventions)
+        rows = self.connection.curvature_forms()
+        return [[Form(f.field, f.degree, (f * sign).components, note) for f in row] for row in rows]
 
     # --- curvature ----------------------------------------------------------------------------------------------
 
@@ -79,7 +83,8 @@ class Results:
         if variance == "dddd":
             return tensor
         raised = tensor.with_variance(variance)
-        symmetry = (((0, 1, 3, 2), -1),) if variance[2] == variance[3] else ()
+        holds = (variance[0] == variance[1], variance[2] == variance[3], variance[:2] == variance[2:])
+        symmetry = tuple(part for part, kept in zip(RIEMANN, holds, strict=True) if kept)
         return Tensor(frame, variance, raised.components, symmetry, name, tensor.note)
 
     def _symmetric(self, table: Table, basis: str, variance: str, name: str, sign: int) -> Tensor:
@@ -103,10 +108,10 @@ class Results:
         """The Ricci tensor."""
         return self._symmetric(self.curvature.ricci, basis, variance, "Ric", self.conventions.ricci_sign)
 
-    def ricci_scalar(self) -> Element:
+    def ricci_scalar(self) -> Scalar:
         """``R = g^ab R_ab``."""
         scalar = self.curvature.scalar
-        return scalar if self.conventions.ricci_sign > 0 else -scalar
+        return Scalar.of(scalar if self.conventions.ricci_sign > 0 else -scalar, str(self.conventions))
 
     def einstein(self, variance: str = "dd", basis: str = "coordinate") -> Tensor:
         """``G_ab = R_ab - R g_ab / 2``."""

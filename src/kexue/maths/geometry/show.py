@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from kexue.maths.geometry.field import Element
     from kexue.maths.geometry.tensors import Tensor
 
-__all__ = ["line_element_latex", "line_element_text", "short_latex", "tensor_latex", "tensor_rows", "tensor_text"]
+__all__ = [
+    "line_element_latex",
+    "line_element_text",
+    "note_latex",
+    "short_latex",
+    "tensor_latex",
+    "tensor_rows",
+    "tensor_text",
+]
 
 
 def _labels(tensor: Tensor) -> tuple[str, ...]:
@@ -72,13 +80,13 @@ def tensor_latex(tensor: Tensor, longest: int | None = None, note: bool = False)
     if not lines:
         lines = [f"{_LATEX_NAMES.get(tensor.name, tensor.name)} &= 0"]
     if note and tensor.note:
-        lines.append(rf"&({_note_latex(tensor.note)})")
+        lines.append(rf"&({note_latex(tensor.note)})")
     if len(lines) == 1:
         return lines[0].replace("&", "")
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
 
-def _note_latex(note: str) -> str:
+def note_latex(note: str) -> str:
     """The conventions as a formula."""
     if not note.startswith("R^a_bcd"):
         return rf"\text{{{note}}}"

@@ -37,6 +37,23 @@ class EinsteinMaxwell:
         """Whether all equations hold, exactly."""
         return self.einstein.is_zero and self.divergence.is_zero and self.closed.is_zero
 
+    def __str__(self) -> str:
+        parts: dict[str, Tensor | Form] = {
+            "G_ab + Lambda g_ab - 8 pi T_ab": self.einstein,
+            "nabla_b F^ab": self.divergence,
+            "dF": self.closed,
+        }
+        lines = ["# G_ab of Misner, Thorne, Wheeler; 8 pi T_ab = 2 (F_ac F_b^c - g_ab F^2 / 4)"]
+        for name, part in parts.items():
+            if part.is_zero:
+                lines.append(f"{name} = 0")
+            else:
+                rows = [line for line in str(part).splitlines() if not line.startswith("#")]
+                lines += [f"{name}:", *rows]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
 
 def maxwell_stress(metric: Metric, field_strength: Form) -> Tensor:
     """``8 pi T_ab = 2 (F_ac F_b^c - g_ab F_cd F^cd / 4)`` (Gaussian units, G = c = 1), for signature (-, +, +, +).
@@ -102,6 +119,13 @@ class PerfectFluid:
     density: Element
     pressure: Element
     velocity: Tensor | None
+
+    def __str__(self) -> str:
+        lines = ["# G^a_b + Lambda delta^a_b = kappa T^a_b, G of Misner, Thorne, Wheeler, signature (-, +, +, +)"]
+        lines += [f"kappa rho = {self.density}", f"kappa p = {self.pressure}"]
+        return "\n".join([*lines, *([str(self.velocity)] if self.velocity else [])])
+
+    __repr__ = __str__
 
 
 def perfect_fluid(metric: Metric, cosmological: Any = 0) -> PerfectFluid | None:

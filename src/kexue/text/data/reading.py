@@ -100,7 +100,7 @@ def _guess(name: str, content: Any) -> str:
         passages = first.get("passages") if isinstance(first, dict) else None
         if isinstance(passages, list) and passages and isinstance(passages[0], dict):
             return "sogouqa"
-    if content is None or isinstance(content, list) or "passages" in content:
+    if content is None or isinstance(content, list) or "passages" in content or "question" in content:
         return "jsonl"
     raise DataError(
         f"{name}: not a known form of reading comprehension. Expected one of {', '.join(READING_FORMATS[1:])}"

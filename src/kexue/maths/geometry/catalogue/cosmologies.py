@@ -112,7 +112,7 @@ COSMOLOGIES = {
     "general_diagonal": Entry(
         "General diagonal metric of all four coordinates",
         "t x y z",
-        "after H. Dingle (1933); R. C. Tolman, Relativity, Thermodynamics and Cosmology (1934)",
+        "orthogonal coordinates in general; no solution, a test of the algebra",
         line="-A(t,x,y,z)^2*dt^2 + B(t,x,y,z)^2*dx^2 + C(t,x,y,z)^2*dy^2 + D(t,x,y,z)^2*dz^2",
         known={"Petrov": "I"},
     ),

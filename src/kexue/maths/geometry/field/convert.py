@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["convert_all", "convert_with", "from_any"]
 
 _REFUSED = {
-    "Abs": "write it with the sign it has in your region",
     "sign": "write it with the sign it has in your region",
     "Piecewise": "take one piece",
     "atan2": "use atan of the quotient in your region",
@@ -208,6 +207,9 @@ class _Converter:
         import sympy
 
         name = type(e).__name__
+        if name == "Abs":  # the sign at the points that are looked at is told by field.assumptions
+            value = self.convert(e.args[0])
+            return self.field.sqrt(value * value)
         if name in kernels._ELEMENTARY:
             return kernels.elementary(name)(self.convert(e.args[0]))
         if name in _REFUSED:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from kexue.maths.geometry.field.field import Field
     from kexue.maths.geometry.field.rings import Poly, Ring
 
-__all__ = ["Element", "Factors"]
+__all__ = ["Element", "Factors", "Scalar"]
+
+_WORTH_DIVIDING = 8  # terms of a divisor
 
 Factors = tuple[tuple[int, int], ...]  # (number of the factor, exponent), increasing numbers, positive exponents
 
@@ -166,7 +168,17 @@ class Element:
             num, content = self.field.cancel_content(self.num, self.content * abs(other))
             return Element(self.field, num if other > 0 else -num, self.ring, content, self.factors)
         b = self._other(other)
-        return NotImplemented if b is None else self * b.inverse()
+        if b is None:
+            return NotImplemented
+        self.lift()
+        b.lift()
+        if self.num and self.ring.length(b.num) > _WORTH_DIVIDING:  # where it divides, nothing need be factorised
+            quotient = self.ring.divide(self.num, b.num)
+            if quotient is not None:
+                whole = Element(self.field, self.field.reduce(quotient), self.ring)
+                top = Element(self.field, self.field.reduce(b.den), self.ring)
+                return self.field.normal(whole.num, self.content, self.factors) * top
+        return self * b.inverse()
 
     def __rtruediv__(self, other: Any) -> Element:
         b = self._other(other)
@@ -263,6 +275,26 @@ class Element:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+class Scalar(Element):
+    """An element whose sign depends on conventions, which it states in ``note``."""
+
+    __slots__ = ("note",)
+    note: str
+
+    @classmethod
+    def of(cls, element: Element, note: str) -> Scalar:
+        """The same value with a note."""
+        element.lift()
+        out = cls(element.field, element.num, element.ring, element.content, element.factors)
+        out.note = note
+        return out
+
+    def _repr_latex_(self) -> str:
+        from kexue.maths.geometry.show import note_latex, short_latex
+
+        return rf"$\displaystyle {short_latex(self, 1000)} \qquad ({note_latex(self.note)})$"
 
 
 def lcm(a: int, b: int) -> int:

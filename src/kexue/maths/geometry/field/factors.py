@@ -123,11 +123,11 @@ def _times_polynomial(field: Field, element: Element, out: Factored, direction: 
         out.times(part.key(), part, Fraction(e * direction))
 
 
-def positive_sign(field: Field, product: Factored, what: str) -> int:
+def positive_sign(field: Field, product: Factored, what: str, turned: str = "all") -> int:
     """Sign of the product where every factor has the sign it was first assumed to have.
 
-    A factor met for the first time is given the sign that makes the product positive; what was assumed is written
-    to ``field.assumptions``.
+    A factor met for the first time is given the sign that makes the product positive (``turned`` is "all"; "sums":
+    single names are positive; "none": sums too); what was assumed is written to ``field.assumptions``.
     """
     sign = product.sign
     free = []
@@ -141,6 +141,7 @@ def positive_sign(field: Field, product: Factored, what: str) -> int:
             sign = -sign
     for key, power in free:
         turn = sign < 0 and power.denominator == 1 and power.numerator % 2 == 1
+        turn = turn and (turned == "all" or (turned == "sums" and field.ring.length(product.values[key].num) > 1))
         field.positive[key] = -1 if turn else 1
         if turn:
             sign = -sign

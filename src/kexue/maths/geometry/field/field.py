@@ -109,7 +109,11 @@ class Field(Denominators):
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What was taken as positive where a root or a logarithm stands, in words."""
-        return tuple(dict.fromkeys(f"{element} > 0 ({why})" for why, element in self._assumptions))
+        told = [(why, element) for why, element in self._assumptions if not self._constant(element)]
+        return tuple(dict.fromkeys(f"{element} > 0 ({why})" for why, element in told))
+
+    def _constant(self, element: Element) -> bool:
+        return all(self.generators[name].kind == "constant" for name in self.generators_of(element))
 
     def assume(self, element: Element, why: str) -> None:
         """Take an element as positive from now on."""

@@ -17,8 +17,10 @@ __all__ = ["FUNCTIONS", "parse", "plain_name", "spell"]
 
 _FUNCTION_NAMES = (
     "sqrt cbrt exp log ln sin cos tan cot sec csc sinh cosh tanh coth sech csch asin acos atan asinh acosh atanh "
-    "LambertW erf gamma besselj bessely besseli besselk abs diff Derivative"
+    "acot acoth LambertW erf erfc erfi gamma loggamma digamma polygamma lowergamma uppergamma expint airyai airybi "
+    "airyaiprime airybiprime elliptic_k elliptic_e besselj bessely besseli besselk abs sign atan2 diff Derivative"
 )
+_OF_TWO = ("polygamma", "lowergamma", "uppergamma", "expint", "atan2")
 FUNCTIONS = _FUNCTION_NAMES.split()
 _LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩϕϑϵ"
 _LETTER_NAMES = (
@@ -185,6 +187,10 @@ class _Parser:
         if name in ("I", "pi") and name not in self.symbols:
             return {"I": sympy.I, "pi": sympy.pi}[name]
         if name in FUNCTIONS and name not in self.symbols and name not in ("gamma", "diff", "Derivative"):
+            following = [text for _, text, _ in self.tokens[self.at : self.at + 3]]
+            if following[0] in ("^", "**") and following[1].isdigit() and following[-1] == "(":  # sin^2(theta)
+                self.at += 2
+                return self._call(name, 0, position) ** int(following[1])
             raise self._error(f"{name} needs its argument in brackets", position)
         return sympy.Symbol(name)
 
@@ -239,12 +245,12 @@ class _Parser:
             if not variables:
                 raise self._error("diff needs the name to differentiate by", position)
             return sympy.Derivative(arguments[0], *variables)
-        wanted = 2 if name.startswith("bessel") else 1
+        wanted = 2 if name.startswith("bessel") or name in _OF_TWO else 1
         if len(arguments) != wanted:
             known = f"{name} takes {wanted} argument{'s' * (wanted > 1)}, received {len(arguments)}"
             raise self._error(f"{known} (an unknown function needs another name)", position)
-        if name == "abs":
-            raise self._error("abs has no derivative rule; write the expression with the sign it has", position)
+        if name in ("abs", "sign", "atan2"):
+            return getattr(sympy, {"abs": "Abs"}.get(name, name))(*arguments)
         if name == "sqrt":
             return sympy.sqrt(arguments[0])
         if name == "cbrt":

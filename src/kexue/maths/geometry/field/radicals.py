@@ -83,12 +83,35 @@ def root(value: Element, n: int) -> Element:
         return field.zero
     value.lift()
     ring = field.ring
-    den = Element(field, value.den, ring)
-    radicand = Element(field, value.num, ring) * den ** (n - 1)
-    if value.factors:
-        positive_sign(field, factored(den), "denominator under a root")
-    w = _polynomial_root(field, radicand, n)
+    num, den = Element(field, value.num, ring), Element(field, value.den, ring)
+    if value.factors:  # the root of num/den is that of num den**(n-1) over den where den is positive
+        _orient(field, num, den)
+        if positive_sign(field, factored(den), "denominator under a root", turned="none") < 0:
+            num, den = -num, -den
+    w = _polynomial_root(field, num * den ** (n - 1), n)
     return w / den
+
+
+def _orient(field: Field, num: Element, den: Element) -> None:
+    """Where the sign of a quotient is open, let it be positive: 1 - x > 0 for the root of 1/(1 - x), that is of
+    -1/(x - 1). A sum gets its sign from this before a single name does."""
+    above, below = factored(num), factored(den)
+    if any(isinstance(key, tuple) and key[:1] == ("algebraic",) for key in above.powers):
+        return
+    whole = Factored(above.sign * below.sign)
+    for part in (above, below):
+        for key, e in part.powers.items():
+            if not is_integer(key) and e.denominator == 1:  # roots are positive
+                whole.times(key, part.values[key], e)
+    odd = [key for key, e in whole.powers.items() if e.numerator % 2]
+    sign = whole.sign
+    for key in odd:
+        sign *= field.positive.get(key, 1)
+    free = [key for key in odd if key not in field.positive]
+    if sign < 0 and free:
+        chosen = next((key for key in free if field.ring.length(whole.values[key].num) > 1), free[0])
+        field.positive[chosen] = -1
+        field.assume(-whole.values[chosen], "under a root")
 
 
 def _polynomial_root(field: Field, radicand: Element, n: int) -> Element:
@@ -127,7 +150,7 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
             inner.times(key, value, Fraction(e.numerator % n))
     result = field.one
     if any(not is_integer(key) for key in outer.powers) and n == 2:
-        orientation = positive_sign(field, outer, "out of a square root")
+        orientation = positive_sign(field, outer, "out of a square root", turned="sums")
     for key, e in outer.powers.items():
         result = result * outer.values[key] ** int(e)
     result = result * orientation
@@ -147,8 +170,7 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
                 field.assume(w, "out of a square root")
             quotient.sign *= f.sign ** int(q)
             for key, e in f.powers.items():
-                value = -f.values[key] if n > 2 and field.positive.get(key, 1) < 0 else f.values[key]
-                quotient.times(key, value, -e * int(q))
+                quotient.times(key, f.values[key], -e * int(q))  # oriented when it was made
     if quotient.sign < 0 and n == 2:
         raise AssertionError("the sign is part of the vector")
     rest = Factored(powers={k: e / n for k, e in quotient.powers.items()}, values=quotient.values)
@@ -156,7 +178,7 @@ def _root_of_product(field: Field, product: Factored, n: int, new: bool) -> Elem
     for key, e in rest.powers.items():
         outside = outside * rest.values[key] ** int(e)
     if n == 2:
-        outside = outside * positive_sign(field, rest, "out of a square root")
+        outside = outside * positive_sign(field, rest, "out of a square root", turned="sums")
     return result * outside * known
 
 

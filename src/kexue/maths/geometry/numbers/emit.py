@@ -206,12 +206,29 @@ _SPECIAL = {  # SymPy's name: (NumPy or SciPy, JAX, PyTorch); "special." is the 
     "Abs": ("abs", "abs", "abs"),
     "sign": ("sign", "sign", "sign"),
     "erf": ("special.erf", "special.erf", "special.erf"),
+    "erfc": ("special.erfc", "special.erfc", "special.erfc"),
+    "erfi": ("special.erfi", "", ""),
+    "polygamma": ("special.polygamma", "special.polygamma", "special.polygamma"),
+    "elliptic_k": ("special.ellipk", "", ""),
+    "elliptic_e": ("special.ellipe", "", ""),
+    "expint": ("special.expn", "special.expn", ""),
     "gamma": ("special.gamma", "special.gamma", ""),
     "loggamma": ("special.gammaln", "special.gammaln", "special.gammaln"),
     "besselj": ("special.jv", "", ""),
     "bessely": ("special.yv", "", ""),
     "besseli": ("special.iv", "", ""),
     "besselk": ("special.kv", "", ""),
+}
+
+
+_OF_SCIPY: dict[str, Callable[[Any], Callable[..., Any]]] = {
+    "LambertW": lambda sp: lambda x: sp.lambertw(x).real,
+    "airyai": lambda sp: lambda x: sp.airy(x)[0],
+    "airyaiprime": lambda sp: lambda x: sp.airy(x)[1],
+    "airybi": lambda sp: lambda x: sp.airy(x)[2],
+    "airybiprime": lambda sp: lambda x: sp.airy(x)[3],
+    "lowergamma": lambda sp: lambda s, x: sp.gamma(s) * sp.gammainc(s, x),
+    "uppergamma": lambda sp: lambda s, x: sp.gamma(s) * sp.gammaincc(s, x),
 }
 
 
@@ -224,10 +241,10 @@ def special(name: str, backend: str, functions: Functions) -> Callable[..., Any]
     if name in functions and callable(functions[name]):
         return functions[name]
     place = {"numpy": 0, "float": 0, "jax": 1, "torch": 2}[backend]
-    if name == "LambertW" and place == 0:
-        from scipy.special import lambertw
+    if place == 0 and name in _OF_SCIPY:
+        import scipy.special
 
-        return lambda x: lambertw(x).real
+        return _OF_SCIPY[name](scipy.special)
     path = _SPECIAL.get(name, ("", "", ""))[place]
     if not path:
         raise ConfigError(f"{backend} has no {name}: give functions={{{name!r}: callable}}.")

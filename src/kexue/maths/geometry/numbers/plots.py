@@ -239,9 +239,9 @@ def plot_embedding(
     for sign, colours in ((1, "viridis"), (-1, "viridis_r"))[: 2 if mirrored else 1]:
         axes.plot_surface(X, Y, sign * z[:, None] + 0 * X, cmap=colours, rstride=3, cstride=3, linewidth=0.2)
     axes.set(xlabel="x", ylabel="y")
-    axes.set_zlabel("z")
+    axes.set_zlabel("z", labelpad=-4 if mirrored else 0)
     axes.locator_params(nbins=5)
-    axes.set_box_aspect((1, 1, (2 if mirrored else 1) * float(np.ptp(z) / (2 * np.max(radius)))), zoom=1.1)
+    axes.set_box_aspect((1, 1, (2 if mirrored else 1) * float(np.ptp(z) / (2 * np.max(radius)))), zoom=0.88)
     axes.profile = np.stack([radius, z], -1)  # what was drawn, for checks
     return axes
 
