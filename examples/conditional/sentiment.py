@@ -2,9 +2,8 @@
 
     python -m examples.conditional.sentiment --output runs/sentiment [--epochs 2] [--texts 300]
 
-The reviews (the set of bert4keras' examples) are divided: 10,000 for the language model, the rest of its training and
-validation files for the judge, its test file for neither. Both begin with the weights of zh-mini. A run that was killed
-goes on where it was.
+The reviews (the set of bert4keras' examples) are divided: 5,000 for the language model, 7,000 for the judge, its test
+file for neither. Both begin with the weights of zh-mini. A run that was killed goes on where it was.
 """
 
 import argparse
@@ -20,6 +19,7 @@ import numpy as np
 from benchmarks.downstream_train import Row, network, outputs, train
 from benchmarks.report import data_folder, table
 from kexue.decoding import Sample
+from kexue.files import atomic_write
 from kexue.models import Transformer
 from kexue.tasks import ConditionalLM
 from kexue.text import Tokenizer, cut_at_pauses
@@ -27,6 +27,7 @@ from kexue.training.seeding import seeded_weights
 
 LABELS = ("bad", "good")
 MAX_LENGTH = 128
+DTYPE = "mixed_bfloat16"  # of the trainings
 Record = dict[str, Any]
 
 
@@ -44,10 +45,27 @@ def read(path: Path) -> dict[str, list[Record]]:
     rest = parts["train"] + parts["valid"]
     order = np.random.default_rng(0).permutation(len(rest))
     return {
-        "lm": [rest[i] for i in order[:10_000]],
-        "judge": [rest[i] for i in order[10_000:]],
+        "lm": [rest[i] for i in order[:5000]],
+        "judge": [rest[i] for i in order[5000:12_000]],
         "test": parts["test"],
     }
+
+
+class Grams:
+    """A second judge of another kind: logistic regression on runs of one to three characters."""
+
+    def __init__(self, records: list[Record]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        words = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
+        self.model = make_pipeline(words, LogisticRegression(C=10, max_iter=200))
+        self.model.fit([record["text"] for record in records], [record["label"] for record in records])
+
+    def right(self, records: list[Record]) -> np.ndarray:
+        """Whether each text is taken for what its record says."""
+        return self.model.predict([record["text"] for record in records]) == [record["label"] for record in records]
 
 
 class Judge:
@@ -55,7 +73,7 @@ class Judge:
 
     def __init__(self, folder: Path, records: list[Record], epochs: int) -> None:
         self.tokenizer = Tokenizer.from_pretrained("zh-mini")
-        encoder = Transformer.from_pretrained("zh-mini", mask="bidirectional", dropout=0.1, attention_dropout=0.1)
+        encoder = Transformer.from_pretrained("zh-mini", mask="bidirectional", dtype=DTYPE)
         with seeded_weights(1):
             self.model = network(encoder, "class")
         weights = folder / "judge.weights.h5"
@@ -108,14 +126,44 @@ def variety(texts: list[str], known: set[str]) -> dict[str, float]:
     }
 
 
-def figures(right: np.ndarray, records: list[Record], known: set[str]) -> list[str]:
+def figures(judges: dict[str, Any], records: list[Record], known: set[str]) -> list[str]:
     """A line of the table."""
     found = variety([record["text"] for record in records], known)
-    of = {label: right[[record["label"] == label for record in records]] for label in LABELS}
-    shares = [f"{100 * x.mean():.1f} %" for x in (right, *of.values())]
+    shares = []
+    for judge in judges.values():
+        right = judge.right(records)
+        shares.append(f"{100 * right.mean():.1f} %")
+        of = [100 * right[[record["label"] == label for record in records]].mean() for label in LABELS]
+        shares.append(" / ".join(f"{share:.1f}" for share in of))
     distinct = [f"{found[f'distinct-{n}']:.3f}" for n in (1, 2, 4)]
     more = [f"{100 * found[name]:.1f} %" for name in ("repeating", "copied")]
     return [str(len(records)), *shares, f"{found['characters']:.0f}", *distinct, *more]
+
+
+def language_model(folder: Path, records: list[Record], epochs: int) -> ConditionalLM:
+    """zh-mini on reviews and their labels: trained, or read where it was saved."""
+    saved = folder / "lm"
+    if not (saved / "task.json").is_file():
+        lm = ConditionalLM.from_pretrained(
+            "zh-mini", labels=LABELS, max_length=MAX_LENGTH, segment=1, seed=0, dtype=DTYPE
+        )
+        rates = {"learning_rate": 1e-3, "condition_learning_rate": 1e-3}
+        lm.fit(records, epochs=epochs, **rates, seed=0, resume=folder / "state", save_every=20, verbose=2)
+        lm.save(saved)
+    return ConditionalLM.load(saved)
+
+
+def write(lm: ConditionalLM, path: Path, weight: float, count: int, top_p: float) -> list[Record]:
+    """``count`` texts for each label, from the file where they are written already."""
+    if not path.is_file():
+        search = Sample(top_p=top_p, seed=1000)
+        found = lm.predict(list(LABELS), search, n=count, guidance=weight, batch_size=64)
+        records = [{"text": t, "label": label} for label, texts in zip(LABELS, found, strict=True) for t in texts]
+        with atomic_write(path) as temporary:
+            lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+            temporary.write_text("".join(lines), encoding="utf-8")
+        print(f"w = {weight:g}: {len(records)} texts written", flush=True)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def main() -> None:
@@ -124,45 +172,35 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/sentiment"))
     parser.add_argument("--epochs", type=int, default=2, help="of the language model")
     parser.add_argument("--judge-epochs", type=int, default=2)
-    parser.add_argument("--texts", type=int, default=300, help="for each label and weight")
-    parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 1.0, 1.5, 2.0, 3.0, 5.0])
+    parser.add_argument("--judges", nargs="+", choices=("encoder", "n-grams"), default=["encoder", "n-grams"])
+    parser.add_argument("--texts", type=int, default=250, help="for each label and weight")
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 1.0, 2.0, 3.0, 5.0])
     parser.add_argument("--top-p", type=float, default=0.95)
     options = parser.parse_args()
     data = read(data_folder() / "cls" / "sentiment" / "datasets" / "sentiment.zip")
     options.output.mkdir(parents=True, exist_ok=True)
 
-    saved = options.output / "lm"
-    if (saved / "task.json").is_file():
-        lm = ConditionalLM.load(saved)
-    else:
-        lm = ConditionalLM.from_pretrained("zh-mini", labels=LABELS, max_length=MAX_LENGTH, segment=1, seed=0)
-        rates = {"learning_rate": 1e-3, "condition_learning_rate": 1e-3}
-        state = options.output / "state"
-        lm.fit(data["lm"], epochs=options.epochs, **rates, seed=0, resume=state, save_every=100, verbose=2)
-        lm.save(saved)
-    scores = lm.evaluate(data["test"])
-    print("language model on the test reviews: " + json.dumps({name: round(x, 3) for name, x in scores.items()}))
+    lm = language_model(options.output, data["lm"], options.epochs)
+    names = {w: options.output / f"texts-{w:g}-{options.texts}-{options.top_p:g}.jsonl" for w in options.weights}
+    written = {w: write(lm, path, w, options.texts, options.top_p) for w, path in names.items()}
 
-    judge = Judge(options.output, pieces(lm.tokenizer, data["judge"]), options.judge_epochs)
-    tests = pieces(lm.tokenizer, data["test"])
+    judged = pieces(lm.tokenizer, data["judge"])
+    makers = {"encoder": lambda: Judge(options.output, judged, options.judge_epochs), "n-grams": lambda: Grams(judged)}
+    judges = {name: makers[name]() for name in options.judges}
     learnt = [record["text"] for record in pieces(lm.tokenizer, data["lm"])]
     known = {text[i : i + 10] for text in learnt for i in range(len(text))}
-    lines = [["real", *figures(judge.right(tests), tests, known)]]
-    few = [tests[i] for i in np.random.default_rng(0).permutation(len(tests))[: 2 * options.texts]]
-    lines.append(["real, as many", *figures(judge.right(few), few, known)])
-    examples = []
-    for weight in options.weights:
-        search = Sample(top_p=options.top_p, seed=1000)
-        found = lm.predict(list(LABELS), search, n=options.texts, guidance=weight, batch_size=32)
-        records = [{"text": t, "label": label} for label, texts in zip(LABELS, found, strict=True) for t in texts]
-        lines.append([f"w = {weight:g}", *figures(judge.right(records), records, known)])
-        examples += [f"- w = {weight:g}, {label}: {texts[0]}" for label, texts in zip(LABELS, found, strict=True)]
-        print(" | ".join(lines[-1]), flush=True)
-        (options.output / f"texts-{weight:g}.jsonl").write_text(
-            "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8"
-        )
-    header = ["texts", "number", "judged right", *LABELS, "characters", "distinct-1", "-2", "-4", "repeating", "copied"]
-    print(f"\n{table(header, lines)}\n\n" + "\n".join(examples))
+    real = pieces(lm.tokenizer, data["test"])
+    few = [real[i] for i in np.random.default_rng(0).permutation(len(real))[: 2 * options.texts]]
+    lines = [["real", *figures(judges, real, known)], ["real, as many", *figures(judges, few, known)]]
+    lines += [[f"w = {w:g}", *figures(judges, records, known)] for w, records in written.items()]
+    shares = [column for name in judges for column in (f"right by {name}", " / ".join(LABELS))]
+    measures = ["characters", "distinct-1", "-2", "-4", "repeating", "copied"]
+    print(f"\n{table(['texts', 'number', *shares, *measures], lines)}\n")
+    for w, records in written.items():
+        for place in (0, options.texts):
+            print(f"- w = {w:g}, {records[place]['label']}: {records[place]['text']}")
+    scores = lm.evaluate(data["test"][:300])
+    print("\nlanguage model on 300 test reviews: " + json.dumps({name: round(x, 3) for name, x in scores.items()}))
 
 
 if __name__ == "__main__":

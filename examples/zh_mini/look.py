@@ -84,19 +84,21 @@ def main():
         parser.error("set KEXUE_DATA to the folder of the data, or give --data")
     tokenizer = Tokenizer.from_pretrained(options.model)
     model = Transformer.from_pretrained(options.model, head="lm")
-    print("| texts | masked accuracy | perplexity |\n|---|---|---|")
+    print("| texts | masked accuracy | perplexity | of the sample's own frequencies |\n|---|---|---|---|")
     for name, source in texts(Path(options.data)):
         encodings = tokenizer.encode_batch([text[:LONGEST] for text in islice(source, options.texts)])
         rng, hits, losses = np.random.default_rng(1), [], []
+        counts = np.unique(np.concatenate([encoding.token_ids[1:-1] for encoding in encodings]), return_counts=True)[1]
+        unigram = np.exp(-np.sum(counts / counts.sum() * np.log(counts / counts.sum())))
         for start in range(0, len(encodings), 50):
             batch = pad(encodings[start : start + 50])
             hit, loss = masked(model, tokenizer, batch, rng)
             hits.append(hit)
             losses.append(loss)
-        print(f"| {name} | {100 * np.concatenate(hits).mean():.1f} % | {np.exp(np.concatenate(losses).mean()):.0f} |")
-    print(
-        "\n| block | entropy of each head, nats | rms of the residual stream | its greatest channel |\n|---|---|---|---|"
-    )
+        accuracy, perplexity = np.concatenate(hits).mean(), np.exp(np.concatenate(losses).mean())
+        print(f"| {name} | {100 * accuracy:.1f} % | {perplexity:.0f} | {unigram:.0f} |")
+    print("\n| block | entropy of each head, nats | rms of the residual stream | its greatest channel |")
+    print("|---|---|---|---|")
     for block, entropies, size, share in inside(model, {name: batch[name] for name in ("token_ids", "padding_mask")}):
         heads = ", ".join(f"{entropy:.2f}" for entropy in entropies)
         print(f"| {block} | {heads} | {size:.1f} | {100 * share:.0f} % of the energy |")

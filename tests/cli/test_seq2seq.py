@@ -57,6 +57,13 @@ def test_training(trained):
     assert isinstance(load(folder), Seq2Seq)
 
 
+def test_inspect_and_convert(command, trained, tmp_path):
+    assert "seq2seq, max_source 6, max_target 4" in command("inspect", trained[0]).stdout
+    result = command("convert", trained[0], tmp_path / "hf", "--to", "hf")
+    assert result.exit_code == 0, result.output
+    assert "its task.json has no place" in result.stderr
+
+
 def test_evaluation_and_prediction(command, trained, data, tmp_path):
     """The scores of the training come again; `predict` writes what `evaluate` scored."""
     folder, _ = trained

@@ -20,6 +20,7 @@ from kexue.errors import ConfigError
 __all__ = ["SERVED", "chosen", "server"]
 
 SERVED = {
+    "conditional_lm": "kexue.cli._serve_conditional",
     "ner": "kexue.cli._serve_ner",
     "reader": "kexue.cli._serve_reader",
     "seq2seq": "kexue.cli._serve_seq2seq",

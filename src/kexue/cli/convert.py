@@ -55,8 +55,10 @@ def convert(
     tokenizer = tokenizer_in(source if source.is_dir() else source.parent)
     model = Transformer.from_pretrained(source, head=heads, family=family)
     model.save_pretrained(target, to.value, tokenizer=tokenizer)
-    if (source / "task.json").is_file():
+    if (source / "head.safetensors").is_file():
         warn(f"{source} is a trained task; its encoder was converted, its task head has no place in this format.")
+    elif (source / "task.json").is_file():
+        warn(f"{source} is a trained task; its model was converted, its task.json has no place in this format.")
     if tokenizer is None:
         warn(f"{source} has no tokenizer that kexue reads; only the weights were converted.")
     elif tokenizer.vocabulary_size > model.config.vocabulary_size:

@@ -169,7 +169,10 @@ def _task_line(report: dict[str, Any]) -> str:
     if "task" not in report:
         return ""
     task = report["task"]
-    labels = task.get("labels", [])
+    if "labels" not in task:
+        fields = [f"{name} {value}" for name, value in task.items() if name not in ("format", "version", "task")]
+        return ", ".join([str(task.get("task")), *fields])
+    labels = task["labels"]
     head = f", {report['head_parameters']:,} parameters" if "head_parameters" in report else ""
     return f"{task.get('task')}, head {task.get('head')}{head}, {len(labels)} labels: {', '.join(map(str, labels))}"
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kexue.cli import train_conditional
 from kexue.cli._common import die, guarded, start_keras
 
 __all__ = ["app"]
@@ -341,3 +342,6 @@ def reader(
         run(settings, restart=restart or not resume)
     except KeyboardInterrupt:
         die("interrupted. The same command goes on where the state was last saved; --restart begins anew.", 130)
+
+
+app.command("conditional-lm", epilog=train_conditional.EXAMPLE)(train_conditional.conditional_lm)

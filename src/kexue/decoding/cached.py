@@ -25,7 +25,7 @@ from kexue.decoding.interface import Engine, State, at_places, with_room
 from kexue.decoding.walk import ATTENTION, Walk, run_calls
 from kexue.models.surgery.graph import Call
 from kexue.nn import masks
-from kexue.nn.attention.caching import Fixed, Recorder, Slots, write
+from kexue.nn.attention.caching import Fixed, Recorder, Slots, heads_first, write
 from kexue.nn.attention.linear import LinearAttention
 from kexue.nn.attention.plumbing import AttentionMask, PositionIds, PositionTables
 from kexue.nn.dropout import Dropout
@@ -64,6 +64,10 @@ class Cached(Engine):
             return arguments[0]
         return (layer.call if self.direct else layer)(*arguments, **named)
 
+    def _live(self, call: Call, arguments: Any, named: Any) -> Any:
+        run = self.short.get(call.address)
+        return self._call(call, arguments, named) if run is None else run(*arguments, **named)
+
     def start(self, inputs: Mapping[str, Any], branches: int, room: int) -> tuple[Any, dict[str, Any], State]:
         inputs = dict(inputs)
         segments = inputs.pop("target_segments", None)
@@ -80,13 +84,16 @@ class Cached(Engine):
             layer = call.operation
             if call.address in live and isinstance(layer, ATTENTION):
                 recorder = Recorder()
-                out = self._call(call, arguments, named | {"cache": recorder})
+                out = self._live(call, arguments, named | {"cache": recorder})
                 if getattr(layer, "cross", False):
-                    cross[call.address] = {"keys": recorder.keys, "values": recorder.values}
+                    cross[call.address] = {
+                        "keys": heads_first(recorder.keys),
+                        "values": heads_first(recorder.values),
+                    }
                 else:
                     caches[call.address] = {
-                        "keys": with_room(recorder.keys, slots),
-                        "values": with_room(recorder.values, slots),
+                        "keys": with_room(heads_first(recorder.keys), slots, axis=2),
+                        "values": with_room(heads_first(recorder.values), slots, axis=2),
                     }
                 return out
             if call.address in live and isinstance(layer, LinearAttention):
@@ -95,7 +102,7 @@ class Cached(Engine):
                 caches[call.address] = tuple(ops.repeat(t, branches, axis=0) for t in after)
             if isinstance(layer, LanguageModelHead):
                 arguments = (at_places(arguments[0], count - 1), *arguments[1:])
-            return self._call(call, arguments, named)
+            return (self._live if call.address in live else self._call)(call, arguments, named)
 
         run_calls(self.walk.calls, values, answer)
         logits = values[id(self.walk.logits)]
@@ -178,16 +185,13 @@ class Cached(Engine):
                     cache: Any = Fixed(**memory["cross"][call.address])
                     return self._call(call, arguments, named | {"cache": cache})
                 cache = Slots(**caches[call.address], at=at, used=end)
-                run = self.short.get(call.address)
-                named = named | {"cache": cache}
-                out = self._call(call, arguments, named) if run is None else run(*arguments, **named)
+                out = self._live(call, arguments, named | {"cache": cache})
                 caches[call.address] = {"keys": cache.keys, "values": cache.values}
                 return out
             if isinstance(layer, LinearAttention):
                 out, caches[call.address] = _recurrent(layer, arguments[0], caches[call.address], index, branches)
                 return out
-            run = self.short.get(call.address)
-            return self._call(call, arguments, named) if run is None else run(*arguments, **named)
+            return self._live(call, arguments, named)
 
         run_calls(self.walk.live, values, answer)
         return ops.cast(values[id(self.walk.logits)], "float32"), state

@@ -5,7 +5,7 @@ from typing import Any
 from kexue.decoding.cached import Cached
 from kexue.decoding.interface import Engine, State
 
-__all__ = ["Cached", "Engine", "State", "make"]
+__all__ = ["Cached", "Engine", "State", "make", "release"]
 
 
 def make(model: Any, cached: bool = True, guided: bool = False) -> Engine:
@@ -28,3 +28,8 @@ def make(model: Any, cached: bool = True, guided: bool = False) -> Engine:
 
         engines["guided", cached] = Guided(engines[cached])
     return engines["guided", cached] if guided else engines[cached]
+
+
+def release(model: Any) -> None:
+    """Forget the engines of a model: compiled loops, and on PyTorch the packed copies of its matrices."""
+    model.__dict__.pop("_decoding_engines", None)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kexue.decoding.engine import Engine, State
+from kexue.decoding.interface import Engine, State
 from kexue.errors import ConfigError
 
 __all__ = ["PREFIX", "Guidance", "Guided", "guided_logits"]

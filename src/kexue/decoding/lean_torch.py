@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch.nn import functional
 
-from kexue.nn.attention.caching import Slots
+from kexue.decoding.packed_torch import Matrix
+from kexue.nn import activations
+from kexue.nn.attention.caching import Recorder
+from kexue.nn.attention.kernels_torch import fused_attention
 from kexue.nn.attention.multihead import MultiHeadAttention
 from kexue.nn.feedforward import FeedForward
+from kexue.nn.heads.lm import LanguageModelHead
 from kexue.nn.norms import LayerNorm, RMSNorm
 from kexue.nn.positions.base import PositionEncoding
 
@@ -31,6 +34,8 @@ def shortcut(layer: Any) -> Callable[..., Any] | None:
         turns = positions is not None and type(positions).rotate_values is not PositionEncoding.rotate_values
         if plain and not turns and layer.query_norm is None and not layer.residual_scores:
             return _attention(layer) if not hasattr(layer.scale, "floor") else None
+    if isinstance(layer, LanguageModelHead) and (layer.norm is None or layer.norm.condition_size is None):
+        return _head(layer)
     return None
 
 
@@ -48,22 +53,17 @@ def _norm(layer: Any) -> Callable[..., Any]:
     return run
 
 
-def _linear(x: Any, kernel: Any, bias: Any) -> Any:
-    rows = x.reshape(-1, x.shape[-1])
-    kernel = kernel.value
-    out = torch.mm(rows, kernel) if bias is None else torch.addmm(bias.value, rows, kernel)
-    return out.view(*x.shape[:-1], kernel.shape[-1])
-
-
 def _feedforward(layer: FeedForward) -> Callable[..., Any]:
+    up, down = Matrix(), Matrix()
+
     def run(x: Any) -> Any:
-        x = _linear(x, layer.up_kernel, layer.up_bias)
+        x = up(x, layer.up_kernel.value, _value(layer.up_bias))
         if layer.gated:
             gate, x = x.chunk(2, dim=-1)
             x = layer._act(gate) * x
         else:
             x = layer._act(x)
-        return _linear(x, layer.down_kernel, layer.down_bias)
+        return down(x, layer.down_kernel.value, _value(layer.down_bias))
 
     return run
 
@@ -72,22 +72,43 @@ def _attention(layer: MultiHeadAttention) -> Callable[..., Any]:
     q_size, k_size, v_size = layer.sizes
     positions = layer._inside
     scale = layer.scale_factor
+    fused, output = Matrix(), Matrix()
 
-    def run(x: Any, attention_mask: Any = None, tables: Any = (), *, cache: Slots, **_: Any) -> Any:
+    def run(x: Any, attention_mask: Any = None, tables: Any = (), *, cache: Any, **_: Any) -> Any:
         batch, n = x.shape[:2]
-        q, k, v = _linear(x, layer.qkv_kernel, layer.qkv_bias).split([q_size, k_size, v_size], dim=-1)
+        q, k, v = fused(x, layer.qkv_kernel.value, _value(layer.qkv_bias)).split([q_size, k_size, v_size], dim=-1)
         q = q.view(batch, n, layer.query_heads, layer.key_size)
         k = k.view(batch, n, layer.key_heads, layer.key_size)
         if positions is not None:
             q, k = positions.rotate(q, k, tables)
         k, v = cache.extend(k, v.view(batch, n, layer.value_heads, layer.value_size))
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        grouped = k.shape[1] != q.shape[1]
-        # In decoding every query sees itself, so no row is empty.
-        out = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=attention_mask, scale=scale, enable_gqa=grouped
-        )
-        out = out.transpose(1, 2).reshape(batch, n, layer.heads * layer.value_size)
-        return _linear(out, layer.output_kernel, layer.output_bias)
+        if isinstance(cache, Recorder):
+            out = fused_attention(q, k, v, scale=scale, mask=attention_mask, causal=layer.causal)
+        else:
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+            grouped = k.shape[1] != q.shape[1]
+            # In decoding every query sees itself, so no row is empty.
+            out = functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=attention_mask, scale=scale, enable_gqa=grouped
+            ).transpose(1, 2)
+        out = out.reshape(batch, n, layer.heads * layer.value_size)
+        return output(out, layer.output_kernel.value, _value(layer.output_bias))
+
+    return run
+
+
+def _head(layer: LanguageModelHead) -> Callable[..., Any]:
+    dense, logits = Matrix(), Matrix(transposed=True)
+    norm = None if layer.norm is None else _norm(layer.norm)
+    act = activations.get(layer.activation)
+
+    def run(x: Any, table: Any = None, condition: Any = None) -> Any:
+        if layer.dense_kernel is not None:
+            x = dense(x, layer.dense_kernel.value, _value(layer.dense_offset))
+        if norm is not None:
+            x = norm(act(x))
+        x = x if layer.scale == 1.0 else x * layer.scale
+        table = table if layer.output_table is None else layer.output_table.value
+        return logits(x, table, _value(layer.logits_bias))
 
     return run

@@ -1,24 +1,22 @@
 """The folder of a `ConditionalLM`."""
 
-import json
 import os
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from kexue.checkpoints import open_checkpoint, write_safetensors
 from kexue.errors import CheckpointError, ConfigError
-from kexue.files import atomic_folder
 from kexue.models import Transformer
 from kexue.tasks._condition_source import ConditionSource, check_conditioner, check_labels
+from kexue.tasks._task_files import read_task, write_task
 from kexue.text import Tokenizer
 
-__all__ = ["load_source", "save_task"]
+__all__ = ["KIND", "load_source", "save_task"]
 
+KIND = "conditional_lm"
 _VECTORS, _CONDITIONER = "condition.safetensors", "conditioner.keras"
 
 
@@ -30,24 +28,25 @@ def save_task(
     **sizes: int,
 ) -> None:
     """Write ``task.json``, the model, the tokenizer, the vectors of labels and null condition, and the conditioner."""
-    task: dict[str, Any] = {"format": "kexue-task", "version": 1, "task": "conditional_lm"}
-    task |= {"labels": None if source.labels is None else list(source.labels), "condition_size": source.size}
-    task |= {"conditioner": source.conditioner is not None, **sizes}
-    with atomic_folder(folder, last="task.json") as temporary:
-        model.save_pretrained(temporary, tokenizer=tokenizer)
+    fields = {"labels": source.labels, "condition_size": source.size, "conditioner": source.conditioner is not None}
+
+    def more(temporary: Path) -> None:
         arrays = {name: np.array(keras.ops.convert_to_numpy(v.value)) for name, v in source.own_weights.items()}
         write_safetensors(temporary / _VECTORS, arrays)
         if source.conditioner is not None:
             source.conditioner.save(temporary / _CONDITIONER)
-        (temporary / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+    write_task(folder, KIND, fields | sizes, model, tokenizer, more=more)
 
 
-def load_source(path: Path, task: Mapping[str, Any]) -> tuple[ConditionSource, dict[str, int]]:
+def load_source(folder: str | os.PathLike[str]) -> tuple[ConditionSource, dict[str, int]]:
     """Where conditions come from, and ``max_length`` and ``segment``, by ``task.json`` and the files beside it.
 
     Raises:
         CheckpointError: something is missing, damaged or does not fit; the message names the file.
     """
+    fields = ("labels", "condition_size", "conditioner", "max_length", "segment")
+    path, task = Path(folder) / "task.json", read_task(folder, KIND, fields, "ConditionalLM")
     try:
         size, labels = int(task["condition_size"]), task["labels"]
         sizes = {name: int(task[name]) for name in ("max_length", "segment")}

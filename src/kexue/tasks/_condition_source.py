@@ -38,8 +38,7 @@ def check_conditioner(model: Any) -> int:
         inputs, outputs = keras.tree.flatten(model.input), keras.tree.flatten(model.output)
     except (AttributeError, ValueError):
         raise ConfigError(
-            "conditioner must be a functional or sequential model whose input shape is known: begin it with "
-            "keras.Input."
+            "conditioner must be a functional or sequential model of known input shape: begin it with keras.Input."
         ) from None
     if len(inputs) != 1 or len(outputs) != 1:
         raise ConfigError(f"conditioner must have one input and one output. Received: {len(inputs)} and {len(outputs)}")
@@ -74,7 +73,7 @@ class Given:
 
 
 class ConditionSource(keras.Model):
-    """``{"given", "present"} -> (batch, size)``: the vector of what is given, the learned null vector elsewhere.
+    """``{"given", "present"} -> (batch, size)``: the vector of what is given, the learned null vector where absent.
 
     A label's vector is a row of a table that is learned; a vector is taken as it is; a conditioner is trained too.
 

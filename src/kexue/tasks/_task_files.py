@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ def write_task(
     model: Any,
     tokenizer: Any,
     head: keras.layers.Layer | None = None,
+    more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a task; whole or not at all."""
+    """Write a task; whole or not at all. ``more`` writes further files into the folder that it is given."""
     task = {"format": "kexue-task", "version": 1, "task": kind, **fields}
     arrays: dict[str, np.ndarray] = {}
     if head is not None:
@@ -37,6 +38,8 @@ def write_task(
         model.save_pretrained(temporary, tokenizer=tokenizer)
         if head is not None:
             write_safetensors(temporary / "head.safetensors", arrays)
+        if more is not None:
+            more(temporary)
         text = json.dumps(task, indent=2, ensure_ascii=False) + "\n"
         (temporary / "task.json").write_text(text, encoding="utf-8")
 

@@ -271,7 +271,8 @@ class Reader(ReadingTask):
                 value = next(values)
                 if value is None:
                     continue
-                support[p] = value if support[p] is None else max(support[p] or value, value)
+                before = support[p]
+                support[p] = value if before is None else max(before, value)
                 if one.tokens:
                     place = _place(document, window, one.tokens)
                     places.append((place is not None, value, -p, place))

@@ -7,7 +7,7 @@ from kexue.text.encoding import Encoding
 
 __all__ = ["cut_at_pauses"]
 
-_MARKS = ("\n。！？!?；;…", "，,、：: \t")
+_MARKS = ("\n。！？!?；;…", "，,、：:", " \t\u3000")
 """Where to end a piece, the best marks first."""
 _CLOSING = "”’」』）)》\"'"
 """These stay with the mark before them."""
@@ -16,9 +16,9 @@ _CLOSING = "”’」』）)》\"'"
 def cut_at_pauses(encoding: Encoding, limit: int) -> list[np.ndarray]:
     """Token ids of the pieces of one text, ``limit`` tokens each at most, special tokens left out.
 
-    A piece ends behind the last mark in its second half that ends a sentence, else behind the last comma or space
-    there, else at the limit (not inside a word where that can be avoided). The pieces together are all tokens of the
-    text; a text without tokens has no pieces.
+    A piece ends behind the last mark in its second half that ends a sentence, else behind the last comma there, else at
+    the last space, else at the limit (not inside a word where that can be avoided). The pieces together are all tokens
+    of the text; a text without tokens has no pieces.
 
     Raises:
         ConfigError: a limit below 1.
@@ -43,9 +43,9 @@ def _end(text: str, tokens: list[str], offsets: list[list[int]], first: int, lim
         for end in range(last, first + limit // 2, -1):
             # From the last character of the piece to the first one of the next: white space has no tokens.
             seam = text[max(offsets[end - 1][1] - 1, 0) : offsets[end][0] + 1]
-            if seam[-1:] in _CLOSING and seam[-1:]:
-                continue
-            before = text[: offsets[end - 1][1]].rstrip(_CLOSING)[-1:] if seam[:1] in _CLOSING else seam[:1]
-            if before in marks or any(c in marks for c in seam[1:-1]):
+            gap = seam[1:-1]
+            mark = text[: offsets[end - 1][1]].rstrip(_CLOSING)[-1:] if seam[0] in _CLOSING else seam[0]
+            stop = mark == "." and gap != "" and marks == _MARKS[0]  # but not that of a number
+            if seam[-1] not in _CLOSING and (mark in marks or stop or any(c in marks for c in gap)):
                 return end
     return next((end for end in range(last, first, -1) if not tokens[end].startswith("##")), last)

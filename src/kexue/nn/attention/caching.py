@@ -3,6 +3,9 @@
 A layer called with ``cache=`` hands over its keys and values, turned by positions, and attends to what comes back. The
 mask of the call then says everything about who sees whom; a kernel's causal flag is left out, save by a `Recorder`,
 whose call is an ordinary one.
+
+What is kept lies heads first, ``(batch, heads, length, size)``, as products of queries and keys want it; kept as layers
+have it, ``(batch, length, heads, size)``, XLA copies all of it into that order at each token.
 """
 
 from typing import Any
@@ -10,7 +13,12 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["Fixed", "Recorder", "Slots", "write"]
+__all__ = ["Fixed", "Recorder", "Slots", "heads_first", "write"]
+
+
+def heads_first(x: Any) -> Any:
+    """``(batch, length, heads, size)`` to ``(batch, heads, length, size)``, and back."""
+    return ops.swapaxes(x, 1, 2)
 
 
 def write(buffer: Any, value: Any, at: Any, axis: int = 1) -> Any:
@@ -41,8 +49,8 @@ class Slots:
     """Keys and values of earlier tokens, to which those of a call are added.
 
     Args:
-        keys: ``(batch, slots, heads, key_size)``.
-        values: ``(batch, slots, heads, value_size)``.
+        keys: ``(batch, heads, slots, key_size)``.
+        values: ``(batch, heads, slots, value_size)``.
         at: slot of the call's first token, an integer or a scalar tensor.
         used: attend to so many first slots only, or None for all.
     """
@@ -53,14 +61,22 @@ class Slots:
         self.keys, self.values, self.at, self.used = keys, values, at, used
 
     def extend(self, k: Any, v: Any) -> tuple[Any, Any]:
-        self.keys, self.values = write(self.keys, k, self.at), write(self.values, v, self.at)
-        if self.used is None:
-            return self.keys, self.values
-        return self.keys[:, : self.used], self.values[:, : self.used]
+        """Take those of the call; give all, ``(batch, slots, heads, size)``."""
+        self.keys = write(self.keys, heads_first(k), self.at, axis=2)
+        self.values = write(self.values, heads_first(v), self.at, axis=2)
+        keys, values = self.keys, self.values
+        if self.used is not None:
+            keys, values = keys[:, :, : self.used], values[:, :, : self.used]
+        return heads_first(keys), heads_first(values)
 
 
 class Fixed:
-    """Keys and values of another sequence, the encoder's, which are projected once."""
+    """Keys and values of another sequence, the encoder's, which are projected once.
+
+    Args:
+        keys: ``(batch, heads, length, key_size)``.
+        values: ``(batch, heads, length, value_size)``.
+    """
 
     keeps_causal = False
 
@@ -68,4 +84,5 @@ class Fixed:
         self.keys, self.values = keys, values
 
     def extend(self, k: Any, v: Any) -> tuple[Any, Any]:
-        return self.keys, self.values
+        """Give those that were kept."""
+        return heads_first(self.keys), heads_first(self.values)

@@ -7,6 +7,7 @@ from keras import ops
 
 from kexue.errors import ConfigError
 from kexue.nn import activations, initializers
+from kexue.nn.attention.projections import rows
 from kexue.nn.norms import make_norm
 
 __all__ = ["LanguageModelHead"]
@@ -82,14 +83,14 @@ class LanguageModelHead(keras.layers.Layer):
                 f"{self.name} is tied to a token table: call it as head(x, table=embedding(x, table=True))."
             )
         if self.dense_kernel is not None:
-            x = ops.matmul(x, self.dense_kernel)
-            x = x if self.dense_offset is None else x + self.dense_offset
+            x = rows(x, self.dense_kernel, self.dense_offset)
         if self.norm is not None:
             x = self.norm(activations.get(self.activation)(x), condition)
         x = x if self.scale == 1.0 else x * ops.cast(self.scale, x.dtype)
         table = table if self.output_table is None else self.output_table
-        logits = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))  # (B, L, V)
-        logits = ops.cast(logits, "float32")
+        # Tokens as rows of one matrix here too. Of a product of axes (1, 1, D), one token of one sequence, XLA makes a
+        # plain loop over the transposed table, several times as slow.
+        logits = ops.cast(rows(x, ops.transpose(ops.cast(table, x.dtype))), "float32")  # (B, L, V)
         return logits if self.logits_bias is None else logits + ops.cast(self.logits_bias, "float32")
 
     def compute_output_spec(self, x: Any, table: Any = None, condition: Any = None) -> Any:

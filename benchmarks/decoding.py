@@ -1,0 +1,250 @@
+"""Generation: seconds against peers with the same weights, achieved memory bandwidth, programs compiled.
+
+Parts (``--parts``, all by default):
+
+- ``greedy``: GPT-2 shapes (124M), random weights, float32, 16 tokens of prompt and 64 generated, batch 1 and 8, against
+  ``generate`` of transformers (PyTorch) and of KerasHub (the Keras backend in force). Tokens are compared.
+- ``beam``: a UniLM of BERT-base shapes, 8 prompts, 4 beams, 64 tokens, nothing stops early, against the rule of
+  bert4keras written plainly: one sequence at a time, everything computed again at each step. Tokens are compared.
+- ``compilations``: a thousand requests of mixed lengths to a small model.
+- ``nbce``: eight contexts and a question on GPT-2 shapes, with the cache and without, see docs/nbce.md.
+
+All of a part runs in one process, in turns. The backend is that of ``KERAS_BACKEND``, JAX by default.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decoding_plain import bert4keras_beams
+from benchmarks.report import arguments, in_turns, median, publish, table
+
+PARTS = ("greedy", "beam", "compilations", "nbce")
+PROMPT, NEW, BEAMS = 16, 64, 4
+PLAIN_SEQUENCES = 1
+"""Sequences that the plain rule is measured on; it takes most of a minute for each."""
+BERT = {
+    "vocabulary_size": 21128, "hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072,
+    "max_length": 512, "num_segments": 2,
+}  # fmt: skip
+SMALL = {
+    "family": "gpt2", "norm_order": "pre", "vocabulary_size": 1000, "hidden_size": 64, "num_layers": 2, "num_heads": 4,
+    "intermediate_size": 128, "max_length": 512, "num_segments": 0, "mask": "causal",
+}  # fmt: skip
+
+
+def gpt2_folder(folder: Path) -> Any:
+    """Random GPT-2 weights as transformers saves them, and its model. The weights are larger than those of a new model,
+    so that the tokens vary."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(initializer_range=0.05)).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def hub_generate(folder: Path, ids: np.ndarray) -> Callable[[], np.ndarray]:
+    """KerasHub's greedy ``generate`` from the same folder."""
+    import keras_hub
+
+    backbone = keras_hub.models.GPT2Backbone.from_preset(str(folder), dropout=0.0)
+    model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
+    model.compile(sampler="greedy")
+    batch, prompt = ids.shape
+    tokens = np.zeros((batch, prompt + NEW), "int32")
+    tokens[:, :prompt] = ids
+    mask = np.broadcast_to(np.arange(prompt + NEW) < prompt, tokens.shape)
+
+    def run() -> np.ndarray:
+        found = model.generate({"token_ids": tokens, "padding_mask": mask}, stop_token_ids=None)
+        return np.asarray(found["token_ids"])[:, prompt:]
+
+    return run
+
+
+def peer_generate(model: Any, ids: np.ndarray) -> Callable[[], np.ndarray]:
+    """Greedy ``generate`` of transformers."""
+    import torch
+
+    rows = torch.tensor(ids.astype("int64"))
+
+    def run() -> np.ndarray:
+        found = model.generate(
+            rows, attention_mask=torch.ones_like(rows), do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW,
+            pad_token_id=0,
+        )  # fmt: skip
+        return found[:, ids.shape[1] :].numpy()
+
+    return run
+
+
+def greedy(rounds: int) -> str:
+    """Seconds a call, ratios, and the bandwidth that reading all weights once a token means."""
+    import torch
+
+    from kexue.decoding import generate
+    from kexue.models import Transformer
+
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peer = gpt2_folder(folder)
+        model = Transformer.from_pretrained(folder, mask="causal", head="lm")
+        numbers = sum(int(np.prod(w.shape)) for w in model.weights)
+        flat = torch.cat([p.detach().flatten() for p in peer.parameters()])
+        read = in_turns({"sum": flat.sum}, 9)["sum"]
+        stream = 4 * flat.numel() / median(read) / 1e9
+        for batch in (1, 8):
+            ids = np.random.default_rng(batch).integers(1, 50256, (batch, PROMPT)).astype("int32")
+
+            def ours(ids: np.ndarray = ids, batch: int = batch) -> np.ndarray:
+                # The end-of-text token is forbidden to the peer by min_new_tokens.
+                found = generate(model, ids.tolist(), max_tokens=NEW, batch_size=batch, forbidden=[50256])
+                return np.array(found.best)
+
+            ways = {"kexue": ours, "transformers": peer_generate(peer, ids), "KerasHub": hub_generate(folder, ids)}
+            tokens = {library: way() for library, way in ways.items()}
+            seconds = in_turns(ways, rounds, warm=1)
+            for library, values in seconds.items():
+                same = float((tokens[library] == tokens["kexue"]).mean())
+                ratio = "" if library == "kexue" else f"{median(values) / median(seconds['kexue']):.2f}"
+                speed = 4 * numbers * NEW / median(values) / 1e9
+                rows.append(
+                    (
+                        batch,
+                        library,
+                        f"{median(values):.3f}",
+                        f"{min(values):.3f}",
+                        ratio,
+                        f"{speed:.1f}",
+                        f"{same:.0%}",
+                    )
+                )
+            print(f"batch {batch}: {len(np.unique(tokens['kexue']))} different tokens", flush=True)
+    header = ("batch", "library", "median s", "least s", "median / kexue's", "GB/s", "tokens as kexue's")
+    return (
+        f"Greedy, {numbers / 1e6:.0f}M numbers, {PROMPT} tokens of prompt, {NEW} generated, float32; medians of "
+        f"{rounds} calls in turns. GB/s: all weights once a token, the prompt's time included; a sum over the same "
+        f"weights in this process reads {stream:.1f} GB/s.\n\n{table(header, rows)}"
+    )
+
+
+def beam(rounds: int) -> str:
+    """Seconds a sequence of both ways."""
+    from kexue.decoding import Beam, generate
+    from kexue.models import Transformer
+
+    model = Transformer(BERT, mask="prefix", head="lm")
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:  # larger than those of a new model, so that the tokens vary
+        if len(weight.shape) == 2:
+            weight.assign(rng.normal(0, 0.05, weight.shape).astype("float32"))
+    prompts = [rng.integers(1, BERT["vocabulary_size"], n).tolist() for n in (64, 60, 57, 51, 48, 44, 40, 33)]
+    search = Beam(BEAMS, rule="bert4keras")
+
+    def ours() -> Any:
+        return generate(model, prompts, search, max_tokens=NEW)
+
+    found = ours()
+    seconds = in_turns({"kexue": ours}, rounds, warm=1)["kexue"]
+    plain: list[float] = []
+    same = 0
+    for prompt in prompts[:PLAIN_SEQUENCES]:
+        bert4keras_beams(model, prompt, BEAMS, NEW)  # compiles its lengths
+        start = time.perf_counter()
+        text = bert4keras_beams(model, prompt, BEAMS, NEW)
+        plain.append(time.perf_counter() - start)
+        same += text == found.best[prompts.index(prompt)]
+    ours_each = median(seconds) / len(prompts)
+    rows = [
+        ("kexue, 8 sequences at once", len(prompts), f"{median(seconds):.2f}", f"{ours_each:.3f}", ""),
+        (
+            "plain rule, one sequence at a time", PLAIN_SEQUENCES, f"{sum(plain):.2f}", f"{median(plain):.3f}",
+            f"{median(plain) / ours_each:.1f}",
+        ),
+    ]  # fmt: skip
+    header = ("way", "sequences measured", "seconds", "seconds a sequence", "ratio")
+    return (
+        f"UniLM of BERT-base shapes, {BEAMS} beams, {NEW} tokens, prompts of 33 to 64 tokens, float32, the same "
+        f"tokens in {same} of {PLAIN_SEQUENCES}. The plain rule runs on the longest prompt(s) alone; its lengths are "
+        f"padded to multiples of 16, compiled before the clock starts.\n\n{table(header, rows)}"
+    )
+
+
+def compilations(requests: int = 1000) -> str:
+    """Programs after many requests."""
+    from kexue.decoding import Sample, generate
+    from kexue.models import Transformer
+
+    model = Transformer(SMALL, head="lm")
+    rng = np.random.default_rng(0)
+    start, count = time.perf_counter(), 0
+    for n in range(requests):
+        prompt = rng.integers(0, 1000, rng.integers(1, 129)).tolist()
+        search = Sample(float(rng.uniform(0.5, 2)), seed=n)
+        found = generate(model, [prompt], search, max_tokens=int(rng.integers(1, 65)), stop=int(rng.integers(1000)))
+        count = found.compilations
+        if n + 1 in (10, 100, requests):
+            print(f"{n + 1} requests: {count} programs, {time.perf_counter() - start:.0f} s", flush=True)
+    return (
+        f"{requests} requests of one prompt (1 to 128 tokens, 1 to 64 new ones, other temperatures, seeds and stop "
+        f"tokens each time): {count} programs compiled."
+    )
+
+
+def nbce(rounds: int) -> str:
+    """NBCE over eight contexts, each row with its cache or read anew."""
+    from kexue.decoding.nbce import NBCE, KexueRows
+    from kexue.models import Transformer
+
+    with tempfile.TemporaryDirectory() as name:
+        gpt2_folder(Path(name))
+        model = Transformer.from_pretrained(Path(name), mask="causal", head="lm")
+    rng = np.random.default_rng(0)
+    contexts = [rng.integers(1, 50256, n).tolist() for n in (110, 104, 97, 90, 84, 77, 70, 64)]
+    question = rng.integers(1, 50256, 16).tolist()
+
+    def answer(cached: bool) -> Any:
+        rows = KexueRows(model, cached=cached)
+        return NBCE(rows, start=[50256], temperature=0).generate(contexts, question, max_tokens=16)
+
+    ways = {"with the cache": lambda: answer(True), "without": lambda: answer(False)}
+    found = {name: way() for name, way in ways.items()}
+    same = found["with the cache"].tokens == found["without"].tokens
+    seconds = in_turns(ways, rounds, warm=1)
+    base = median(seconds["without"])
+    rows = [(n, f"{median(v):.2f}", f"{base / median(v):.1f}") for n, v in seconds.items()]
+    return (
+        "GPT-2 shapes (124M), eight contexts of 64 to 110 tokens, a question of 16, 16 tokens written, float32; "
+        f"tokens {'equal' if same else 'NOT equal'}.\n\n{table(('rows', 'median s', 'times as fast'), rows)}"
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    import torch  # noqa: F401  before JAX compiles anything: its libraries crash when they load later
+
+    import kexue  # noqa: F401  chooses the backend
+
+    backend = os.environ["KERAS_BACKEND"]
+    for part in options.parts:
+        body = compilations() if part == "compilations" else globals()[part](options.rounds)
+        publish(
+            f"decoding-{part}-{backend}", f"Generation: {part} ({backend})",
+            f"KERAS_BACKEND={backend} python -m benchmarks.decoding --parts {part}",
+            f"Keras backend {backend}. {body}", options.write,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
