@@ -122,7 +122,7 @@ def _report(
     }
     shown = (test or valid)[:_SHOWN]
     if test is not None:
-        wanted = METRICS
+        wanted: tuple[str, ...] = METRICS
         try:
             score_texts(["a"], ["a"])
         except ConfigError as error:
