@@ -15,7 +15,7 @@ All of a part runs in one process, in turns. The backend is that of ``KERAS_BACK
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def peer_generate(model: Any, ids: np.ndarray) -> Callable[[], np.ndarray]:
     return run
 
 
-def greedy(rounds: int) -> str:
+def greedy(rounds: int, batches: Sequence[int] = (1, 8)) -> str:
     """Seconds a call, ratios, and the bandwidth that reading all weights once a token means."""
     import torch
 
@@ -101,7 +101,7 @@ def greedy(rounds: int) -> str:
         flat = torch.cat([p.detach().flatten() for p in peer.parameters()])
         read = in_turns({"sum": flat.sum}, 9)["sum"]
         stream = 4 * flat.numel() / median(read) / 1e9
-        for batch in (1, 8):
+        for batch in batches:
             ids = np.random.default_rng(batch).integers(1, 50256, (batch, PROMPT)).astype("int32")
 
             def ours(ids: np.ndarray = ids, batch: int = batch) -> np.ndarray:
