@@ -9,20 +9,22 @@ Parts (``--parts``, all by default):
 - ``compilations``: a thousand requests of mixed lengths to a small model.
 - ``nbce``: eight contexts and a question on GPT-2 shapes, with the cache and without, see docs/nbce.md.
 
-All of a part runs in one process, in turns. The backend is that of ``KERAS_BACKEND``, JAX by default.
+All of a part runs in one process, in turns. The backend is that of ``KERAS_BACKEND``, JAX by default. Seconds are those
+of the clock on the wall; ``--clock processor`` takes the processor's for this process, for a machine that has other work:
+let the process have one core then (``OMP_NUM_THREADS=1 taskset -c 0``), so that both are the same where nothing disturbs.
 """
 
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.decoding_plain import bert4keras_beams
-from benchmarks.report import arguments, in_turns, median, publish, table
+from benchmarks.report import arguments, median, publish, table
 
 PARTS = ("greedy", "beam", "compilations", "nbce")
 PROMPT, NEW, BEAMS = 16, 64, 4
@@ -36,6 +38,21 @@ SMALL = {
     "family": "gpt2", "norm_order": "pre", "vocabulary_size": 1000, "hidden_size": 64, "num_layers": 2, "num_heads": 4,
     "intermediate_size": 128, "max_length": 512, "num_segments": 0, "mask": "causal",
 }  # fmt: skip
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
+clock = CLOCKS["wall"]
+
+
+def in_turns(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each function, called in turns; all have run before."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = clock()
+            function()
+            seconds[name].append(clock() - start)
+    return seconds
 
 
 def gpt2_folder(folder: Path) -> Any:
@@ -111,7 +128,7 @@ def greedy(rounds: int, batches: Sequence[int] = (1, 8)) -> str:
 
             ways = {"kexue": ours, "transformers": peer_generate(peer, ids), "KerasHub": hub_generate(folder, ids)}
             tokens = {library: way() for library, way in ways.items()}
-            seconds = in_turns(ways, rounds, warm=1)
+            seconds = in_turns(ways, rounds)
             for library, values in seconds.items():
                 same = float((tokens[library] == tokens["kexue"]).mean())
                 ratio = "" if library == "kexue" else f"{median(values) / median(seconds['kexue']):.2f}"
@@ -153,14 +170,15 @@ def beam(rounds: int) -> str:
         return generate(model, prompts, search, max_tokens=NEW)
 
     found = ours()
-    seconds = in_turns({"kexue": ours}, rounds, warm=1)["kexue"]
+    seconds = in_turns({"kexue": ours}, rounds)["kexue"]
     plain: list[float] = []
     same = 0
     for prompt in prompts[:PLAIN_SEQUENCES]:
-        bert4keras_beams(model, prompt, BEAMS, NEW)  # compiles its lengths
-        start = time.perf_counter()
+        if os.environ["KERAS_BACKEND"] != "torch":
+            bert4keras_beams(model, prompt, BEAMS, NEW)  # compiles its lengths
+        start = clock()
         text = bert4keras_beams(model, prompt, BEAMS, NEW)
-        plain.append(time.perf_counter() - start)
+        plain.append(clock() - start)
         same += text == found.best[prompts.index(prompt)]
     ours_each = median(seconds) / len(prompts)
     rows = [
@@ -218,7 +236,7 @@ def nbce(rounds: int) -> str:
     ways = {"with the cache": lambda: answer(True), "without": lambda: answer(False)}
     found = {name: way() for name, way in ways.items()}
     same = found["with the cache"].tokens == found["without"].tokens
-    seconds = in_turns(ways, rounds, warm=1)
+    seconds = in_turns(ways, rounds)
     base = median(seconds["without"])
     rows = [(n, f"{median(v):.2f}", f"{base / median(v):.1f}") for n, v in seconds.items()]
     return (
@@ -231,8 +249,11 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     options = parser.parse_args()
-    import torch  # noqa: F401  before JAX compiles anything: its libraries crash when they load later
+    global clock  # noqa: PLW0603  of the whole run
+    clock = CLOCKS[options.clock]
+    import torch  # before JAX compiles anything: its libraries crash when they load later
 
     import kexue  # noqa: F401  chooses the backend
 
@@ -241,8 +262,10 @@ def main() -> None:
         body = compilations() if part == "compilations" else globals()[part](options.rounds)
         publish(
             f"decoding-{part}-{backend}", f"Generation: {part} ({backend})",
-            f"KERAS_BACKEND={backend} python -m benchmarks.decoding --parts {part}",
-            f"Keras backend {backend}. {body}", options.write,
+            f"KERAS_BACKEND={backend} python -m benchmarks.decoding --parts {part} --rounds {options.rounds} "
+            f"--clock {options.clock}",
+            f"Keras backend {backend}, {torch.get_num_threads()} thread(s) of PyTorch, cores {len(os.sched_getaffinity(0))}"
+            f"; seconds by the {options.clock} clock. {body}", options.write,
         )  # fmt: skip
 
 
