@@ -10,8 +10,9 @@ Parts (``--parts``, all by default):
 - ``nbce``: eight contexts and a question on GPT-2 shapes, with the cache and without, see docs/nbce.md.
 
 All of a part runs in one process, in turns. The backend is that of ``KERAS_BACKEND``, JAX by default. Seconds are those
-of the clock on the wall; ``--clock processor`` takes the processor's for this process, for a machine that has other work:
-let the process have one core then (``OMP_NUM_THREADS=1 taskset -c 0``), so that both are the same where nothing disturbs.
+of the clock on the wall; ``--clock processor`` takes this process's seconds of the processor, for a machine that has
+other work. Let the process have one core then (``OMP_NUM_THREADS=1 taskset -c 0``): both clocks go alike where nothing
+disturbs.
 """
 
 import os
@@ -264,8 +265,8 @@ def main() -> None:
             f"decoding-{part}-{backend}", f"Generation: {part} ({backend})",
             f"KERAS_BACKEND={backend} python -m benchmarks.decoding --parts {part} --rounds {options.rounds} "
             f"--clock {options.clock}",
-            f"Keras backend {backend}, {torch.get_num_threads()} thread(s) of PyTorch, cores {len(os.sched_getaffinity(0))}"
-            f"; seconds by the {options.clock} clock. {body}", options.write,
+            f"Keras backend {backend}, {len(os.sched_getaffinity(0))} core(s), PyTorch with {torch.get_num_threads()} "
+            f"thread(s); seconds by the {options.clock} clock. {body}", options.write,
         )  # fmt: skip
 
 
