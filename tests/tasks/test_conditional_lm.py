@@ -299,6 +299,9 @@ def test_broken_conditions() -> None:
         named.log_prob(["a", "b"], ["first"])
     with pytest.raises(DataError, match="text 1"):
         named.log_prob(["a", 3], "first")
+    with pytest.raises(DataError, match="list of texts"):
+        named.log_prob("a", "first")
+    assert lm.predict([]) == named.predict([]) == []
     with pytest.raises(DataError, match="one prompt"):
         named.predict("first", prompt=["a", "b"])
 

@@ -118,7 +118,7 @@ def compilations(engine: Engine) -> int:
     return sum(function.count() for loop in loops for function in vars(loop).values() if isinstance(function, made))
 
 
-def compiler() -> Callable[[Any, Callable[..., Any]], Any]:
+def compiler() -> type[Any]:
     """The backend's ``Compiled(model, function)``."""
     backend = keras.backend.backend()
     if backend == "jax":

@@ -29,9 +29,10 @@ class CachedRows:
     """
 
     def __init__(self, model: Any, segment: int | None, pad_id: int) -> None:
-        self._engine, self._segment, self._pad = make(model), segment, pad_id
-        if not isinstance(self._engine, Cached) or self._engine.side:
+        engine = make(model)
+        if not isinstance(engine, Cached) or engine.side:
             raise ConfigError("NBCE needs a language model: one stack of layers, without an encoder.")
+        self._engine, self._segment, self._pad = engine, segment, pad_id
         self._memory: Any = None
         self._state: Any = None
         self._lengths: list[int] = []
@@ -40,22 +41,22 @@ class CachedRows:
         """Logits (rows, V) of the token after each row."""
         if not rows:
             raise ConfigError("NBCE needs rows to read. Received: none")
-        rows = [list(row) for row in rows]
-        read(self._engine, rows)  # every row is checked
-        self._lengths = [len(row) for row in rows]
+        texts = [list(row) for row in rows]
+        read(self._engine, texts)  # every row is checked
+        self._lengths = [len(row) for row in texts]
         self._left = ROOM
-        common = self._common(rows)
-        size = 1 << (len(rows) - 1).bit_length()  # one program for each power of two
-        rows = [*rows, *[rows[-1]] * (size - len(rows))]
+        common = self._common(texts)
+        size = 1 << (len(texts) - 1).bit_length()  # one program for each power of two
+        texts += [texts[-1]] * (size - len(texts))
         if not common:
-            logits, self._memory, self._state = self._read(rows, ROOM)
+            logits, self._memory, self._state = self._read(texts, ROOM)
             return self._numpy(logits)
-        width = bucket(max(len(row) for row in rows) - common)
-        _, memory, state = self._read([rows[0][:common]], width + ROOM)
+        width = bucket(max(len(row) for row in texts) - common)
+        _, memory, state = self._read([texts[0][:common]], width + ROOM)
         self._memory, state = self._engine.spread(memory, state, size)
         ids = np.full((size, width), self._pad, "int32")
         real = np.zeros((size, width), bool)
-        for n, row in enumerate(rows):
+        for n, row in enumerate(texts):
             ids[n, : len(row) - common], real[n, : len(row) - common] = row[common:], True
         tensors = (ops.convert_to_tensor(ids), ops.convert_to_tensor(real))
         logits, self._state = self._programs(width + ROOM).append(self._memory, state, *tensors)
