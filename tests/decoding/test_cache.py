@@ -97,7 +97,7 @@ def test_cached_equals_uncached(name: str) -> None:
     check(model, make(model), prompts(model))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "roformer", "alibi", "transformer_xl", "log_n"] if EAGER else ["gpt2"])
+@pytest.mark.parametrize("name", ["gpt2", "roformer", "alibi", "transformer_xl", "log_n", "t5"] if EAGER else ["gpt2"])
 def test_texts_after_a_shared_beginning(name: str) -> None:
     """One prompt, read once; texts of different lengths after it, then a token each, in slots that were added."""
     model = causal(name)
@@ -125,6 +125,14 @@ def test_texts_after_a_shared_beginning(name: str) -> None:
         texts = [[*text, token[0]] for text, token in zip(texts, new, strict=True)]
     for row in range(3):
         np.testing.assert_allclose(tiny.numpy(logits)[row, 0], whole(model, batch, 0, texts[row]), atol=2e-5)
+
+
+def test_texts_after_need_keys() -> None:
+    """A recurrent state would take in padding."""
+    engine = make(causal("linear_elu"))
+    assert isinstance(engine, Cached)
+    with pytest.raises(ConfigError, match="linear attention"):
+        engine.append({}, {}, None, None)
 
 
 @pytest.mark.skipif(not EAGER, reason="PyTorch alone packs")

@@ -23,6 +23,7 @@ from keras import ops
 
 from kexue.decoding.interface import Engine, State, at_places, with_room
 from kexue.decoding.walk import ATTENTION, Walk, run_calls
+from kexue.errors import ConfigError
 from kexue.models.surgery.graph import Call
 from kexue.nn import masks
 from kexue.nn.attention.caching import Fixed, Recorder, Slots, heads_first, write
@@ -146,7 +147,12 @@ class Cached(Engine):
 
         Returns:
             Logits ``(batch, vocabulary)`` after the last real token of each row and the new state.
+
+        Raises:
+            ConfigError: linear attention, whose state would take in the padding.
         """
+        if self.recurrent:
+            raise ConfigError("linear attention cannot read rows of different lengths after a prompt: `start` can.")
         logits, state = self._advance(memory, state, tokens, ops.cast(real, "bool"))
         return logits[:, 0], state
 
@@ -156,10 +162,15 @@ class Cached(Engine):
         def wide(x: Any) -> Any:
             return ops.concatenate([x] * rows, axis=0)  # a repetition may share memory, and slots are written to
 
-        state = {name: value if name in ("used", "caches") else wide(value) for name, value in state.items()} | {
-            "caches": {a: {name: wide(x) for name, x in cache.items()} for a, cache in state["caches"].items()}
+        caches = {
+            a: tuple(map(wide, cache)) if isinstance(cache, tuple) else {name: wide(x) for name, x in cache.items()}
+            for a, cache in state["caches"].items()
         }
-        return memory | ({"segments": wide(memory["segments"])} if "segments" in memory else {}), state
+        kept = {"used": state["used"], "caches": caches}
+        state = {name: kept[name] if name in kept else wide(value) for name, value in state.items()}
+        cross = {a: {name: wide(x) for name, x in cache.items()} for a, cache in memory["cross"].items()}
+        segments = {"segments": wide(memory["segments"])} if "segments" in memory else {}
+        return memory | {"cross": cross} | segments, state
 
     def grown(self, state: State, more: int) -> State:
         """The state with ``more`` slots."""
