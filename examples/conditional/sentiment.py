@@ -2,7 +2,7 @@
 
     python -m examples.conditional.sentiment --output runs/sentiment [--epochs 2] [--texts 300]
 
-The reviews (the set of bert4keras' examples) are divided: 5,000 for the language model, 7,000 for the judge, its test
+The reviews (the set of bert4keras' examples) are divided: 3,000 for the language model, 7,000 for the judge, its test
 file for neither. Both begin with the weights of zh-mini. A run that was killed goes on where it was.
 """
 
@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, list[Record]]:
     rest = parts["train"] + parts["valid"]
     order = np.random.default_rng(0).permutation(len(rest))
     return {
-        "lm": [rest[i] for i in order[:5000]],
+        "lm": [rest[i] for i in order[:3000]],
         "judge": [rest[i] for i in order[5000:12_000]],
         "test": parts["test"],
     }
@@ -153,10 +153,10 @@ def language_model(folder: Path, records: list[Record], epochs: int) -> Conditio
     return ConditionalLM.load(saved)
 
 
-def write(lm: ConditionalLM, path: Path, weight: float, count: int, top_p: float) -> list[Record]:
+def write(lm: ConditionalLM, path: Path, weight: float, count: int) -> list[Record]:
     """``count`` texts for each label, from the file where they are written already."""
     if not path.is_file():
-        search = Sample(top_p=top_p, seed=1000)
+        search = Sample(top_k=500, top_p=0.95, seed=1000)
         found = lm.predict(list(LABELS), search, n=count, guidance=weight, batch_size=64)
         records = [{"text": t, "label": label} for label, texts in zip(LABELS, found, strict=True) for t in texts]
         with atomic_write(path) as temporary:
@@ -174,15 +174,14 @@ def main() -> None:
     parser.add_argument("--judge-epochs", type=int, default=2)
     parser.add_argument("--judges", nargs="+", choices=("encoder", "n-grams"), default=["encoder", "n-grams"])
     parser.add_argument("--texts", type=int, default=250, help="for each label and weight")
-    parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 1.0, 2.0, 3.0, 5.0])
-    parser.add_argument("--top-p", type=float, default=0.95)
+    parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0, 0.0])
     options = parser.parse_args()
     data = read(data_folder() / "cls" / "sentiment" / "datasets" / "sentiment.zip")
     options.output.mkdir(parents=True, exist_ok=True)
 
     lm = language_model(options.output, data["lm"], options.epochs)
-    names = {w: options.output / f"texts-{w:g}-{options.texts}-{options.top_p:g}.jsonl" for w in options.weights}
-    written = {w: write(lm, path, w, options.texts, options.top_p) for w, path in names.items()}
+    names = {w: options.output / f"texts-{w:g}-{options.texts}.jsonl" for w in options.weights}
+    written = {w: write(lm, path, w, options.texts) for w, path in names.items()}
 
     judged = pieces(lm.tokenizer, data["judge"])
     makers = {"encoder": lambda: Judge(options.output, judged, options.judge_epochs), "n-grams": lambda: Grams(judged)}

@@ -24,7 +24,7 @@ COLOURS = {
     "purple": (0.6, 0.1, 0.7), "white": (1.0, 1.0, 1.0),
 }  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "ring", "cross")
-SIZES = {"small": 3.5, "large": 6.0}
+SIZES = {"small": 4.0, "large": 6.5}
 PLACES = {
     (row, column): (9 + 14 * i, 9 + 14 * j)
     for i, row in enumerate(("top", "bottom"))
@@ -74,10 +74,13 @@ def backbone(name: str, size: int = 64) -> keras.Model:
         )
     image = keras.Input((SIDE, SIDE, 3), name="image")
     x = image
-    for filters in (16, 32, 64):
-        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
+    for filters, stride in ((16, 1), (32, 2), (64, 1), (64, 2)):
+        x = keras.layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(x)
         x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.9)(x))
-    return keras.Model(image, keras.layers.Dense(size)(keras.layers.Flatten()(x)), name="backbone")
+    # What there is, wherever it is; and a rough map of where.
+    what = keras.layers.GlobalMaxPooling2D()(x)
+    where = keras.layers.Flatten()(keras.layers.AveragePooling2D(2)(keras.layers.Conv2D(4, 1)(x)))
+    return keras.Model(image, keras.layers.Dense(size)(keras.layers.Concatenate()([what, where])), name="backbone")
 
 
 def records(combinations: list[Attributes], count: int, language: str, seed: int) -> list[dict[str, object]]:
@@ -110,9 +113,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--backbone", choices=("small", "mobilenet"), default="small")
-    parser.add_argument("--examples", type=int, default=4800)
+    parser.add_argument("--examples", type=int, default=6720)
     parser.add_argument("--tests", type=int, default=480)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--picture", type=Path, help="PNG to draw")
     parser.add_argument("--resume", type=Path, help="folder for the state of the training")
     options = parser.parse_args()

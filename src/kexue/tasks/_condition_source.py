@@ -115,8 +115,7 @@ class ConditionSource(keras.Model):
             given = ops.take(self.table, ops.cast(given[:, 0], "int32"), axis=0)
         elif self.conditioner is not None:
             given = self.conditioner(given, training=training)
-        null = ops.broadcast_to(ops.cast(self.null, "float32")[None], (1, self.size))
-        return ops.where(present, ops.cast(given, "float32"), null)
+        return ops.where(present, ops.cast(given, "float32"), ops.cast(self.null, "float32")[None])
 
     def read(self, values: Sequence[Any], where: str) -> Given:
         """Check conditions; None stands for the null condition.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from kexue.models import Transformer
 from kexue.tasks._condition_source import ConditionSource, Given
 from kexue.tasks._conditional import ConditionalNetwork, ConditionedBatches, rows_of, texts_of
 from kexue.tasks._forward import Forward, compiled_forward, rows_for
-from kexue.tasks._pairs import encode_sources
+from kexue.tasks._pairs import Pair, encode_sources
 from kexue.tasks._train import check_numbers
 from kexue.tasks._writing import text_pieces
 from kexue.text import Tokenizer
@@ -50,10 +50,10 @@ class _Parts:
             return True
         if self.labels is not None or not np.iterable(conditions) or isinstance(conditions, Mapping):
             return False
-        if isinstance(conditions, (list, tuple)) and any(condition is None for condition in conditions):
+        if isinstance(conditions, (list, tuple)) and (not conditions or any(c is None for c in conditions)):
             return False
         try:
-            return np.ndim(conditions) == len(self.source.row[0])
+            return np.ndim(cast(Any, conditions)) == len(self.source.row[0])
         except ValueError:  # arrays of several shapes
             return False
 
@@ -72,22 +72,23 @@ class _Parts:
             raise DataError(f"expected one condition, or one for each of {count} texts. Received: {len(given)}")
         return given
 
-    def _batches(
-        self, texts: Sequence[str], given: Given, what: str, batch_size: int, **options: Any
-    ) -> ConditionedBatches:
-        """Batches of texts under conditions.
+    def _rows(self, texts: Sequence[str], what: str) -> tuple[list[Pair], np.ndarray]:
+        """Rows of texts, and the number of the text that each is from; none for a text without tokens.
 
         Raises:
-            DataError: something that is not a text, or no text at all.
+            DataError: something that is not a text.
         """
-        encode_sources(self.tokenizer, texts, self.max_length, what)  # refuses what is no text
-        rows, origin = rows_of(self.tokenizer, texts, self.stop, self.max_length)
-        if not rows:
-            raise DataError(f"{what} holds no text: all examples are empty or white space.")
+        encode_sources(self.tokenizer, texts, self.max_length, what)
+        return rows_of(self.tokenizer, texts, self.stop, self.max_length)
+
+    def _batches(
+        self, rows: tuple[list[Pair], np.ndarray], given: Given, batch_size: int, **options: Any
+    ) -> ConditionedBatches:
+        """Batches of rows under the conditions of their texts."""
         return ConditionedBatches(
-            rows,
+            rows[0],
             given,
-            origin,
+            rows[1],
             segment=self.segment,
             dtype=self.source.row[1],
             batch_size=batch_size,
@@ -123,7 +124,7 @@ class Probabilities(_Parts):
         Raises:
             DataError: something that is not a text, or a condition that does not fit.
         """
-        texts = list(texts)
+        texts = _listed(texts)
         return self._scores(texts, self._read(conditions, len(texts)), batch_size)[0]
 
     def label_log_prob(self, texts: Iterable[str], *, batch_size: int = 32) -> np.ndarray:
@@ -135,17 +136,17 @@ class Probabilities(_Parts):
         """
         if self.labels is None:
             raise ConfigError("label_log_prob needs a model that was built with labels=. Use log_prob.")
-        texts = list(texts)
+        texts = _listed(texts)
         return np.stack([self.log_prob(texts, label, batch_size=batch_size) for label in self.labels], axis=1)
 
     def _scores(self, texts: list[str], given: Given, batch_size: int) -> tuple[np.ndarray, int]:
         """Log probabilities of texts, and how many tokens they are of."""
         check_numbers(batch_size=batch_size)
         total = np.zeros(len(texts), "float64")
-        if not any(len(self.tokenizer.encode(text)) > self.tokenizer.special_count() for text in texts if text):
-            encode_sources(self.tokenizer, texts, self.max_length)
+        rows = self._rows(texts, "text")
+        if not rows[0]:
             return total, 0
-        batches = self._batches(texts, given, "text", batch_size)
+        batches = self._batches(rows, given, batch_size)
         for members in batches.order():
             batch = batches.batch(members)
             losses = keras.ops.convert_to_numpy(self._forward(batch)["losses"])
@@ -308,6 +309,12 @@ class Writing(_Parts):
         before = self._own_tokens([prompt])[0]
         skip = len(self.tokenizer.decode(before))
         return text_pieces(lambda ids: self.tokenizer.decode(before + ids)[skip:], tokens)
+
+
+def _listed(texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, str) or not np.iterable(texts):
+        raise DataError(f"expected a list of texts. Received: {texts!r:.60}")
+    return list(texts)
 
 
 def _each(value: Any, count: int, what: str) -> list[Any]:

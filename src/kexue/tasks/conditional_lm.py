@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 
-from kexue.errors import CheckpointError, ConfigError, KexueError
+from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
 from kexue.models import Transformer, TransformerConfig
 from kexue.nn.masks import Causal
 from kexue.tasks._condition_files import load_source, save_task
 from kexue.tasks._condition_source import ConditionSource, check_conditioner, check_labels
-from kexue.tasks._conditional import first_token, texts_of
+from kexue.tasks._conditional import ConditionedBatches, first_token, texts_of
 from kexue.tasks._conditional_parts import Probabilities, Writing
 from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import stop_token
@@ -220,12 +220,8 @@ class ConditionalLM(Probabilities, Writing):
         rate = max(learning_rate, min(10 * learning_rate, 1e-3))
         rate = rate if condition_learning_rate is None else condition_learning_rate
         order = {"seed": seed, "steps": steps_per_epoch, "dropout": condition_dropout}
-        texts, values = texts_of(train_data, self.key, "train")
-        batches = self._batches(texts, self.source.read(values, "train"), "train", batch_size, **order)
-        held = None
-        if valid is not None:
-            texts, values = texts_of(valid, self.key, "valid")
-            held = self._batches(texts, self.source.read(values, "valid"), "valid", batch_size)
+        batches = self._read_batches(train_data, "train", batch_size, **order)
+        held = None if valid is None else self._read_batches(valid, "valid", batch_size)
         own = "|".join(f"^{re.escape(v.path)}$" for v in self.source.trainable_variables)
         history, self.best_epoch = train(
             self._network,
@@ -256,6 +252,15 @@ class ConditionalLM(Probabilities, Writing):
             rate_rules=[(rf"/(gain|bias|condition)_kernel$|{own}", rate / learning_rate)],
         )
         return history
+
+    def _read_batches(
+        self, data: Iterable[Mapping[str, Any]], what: str, batch_size: int, **options: Any
+    ) -> ConditionedBatches:
+        texts, values = texts_of(data, self.key, what)
+        given, rows = self.source.read(values, what), self._rows(texts, what)
+        if not rows[0]:
+            raise DataError(f"{what} holds no text: all examples are empty or white space.")
+        return self._batches(rows, given, batch_size, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write one folder with ``task.json``, the model, its tokenizer, the vectors of labels and null condition and,
