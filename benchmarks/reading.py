@@ -46,11 +46,12 @@ def main() -> int:
     body = (
         "Scores in percent. EM and F1 by the rules of CMRC 2018; accuracy, F1 and their mean by those of SogouQA; "
         "held-out questions, on passages that the training has not seen (the examples say how the sets are cut). "
+        f"Keras backend {os.environ.get('KERAS_BACKEND', 'jax')}. "
         f"Training: {'; '.join(times)}.\n\n{table(HEADER, rows)}"
     )
-    publish(
-        "reading", "Reading comprehension", f"python -m benchmarks.reading --model {given.model}", body, given.write
-    )
+    some = "" if given.runs == ",".join(RUNS) else f" --runs {given.runs}"
+    command_line = f"python -m benchmarks.reading --model {given.model}{some}"
+    publish("reading", "Reading comprehension", command_line, body, given.write)
     return 0
 
 
