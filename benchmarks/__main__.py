@@ -19,6 +19,7 @@ NAMES = (
     "geodesics",
     "corpora",
     "loading",
+    "decoding",
 )
 
 

@@ -271,7 +271,7 @@ TASKS: Mapping[str, Task] = {
         "CLUENER",
         cluener,
         "ner/cluener/train.json",
-        Settings(4, 16, 64, (3e-3, 1e-3, 1e-3), 1e-3, "crf"),
+        Settings(4, 16, 64, (1e-3, 1e-3, 1e-3), 1e-3, "crf"),
     ),
     "weibo": Task(
         "Weibo NER",

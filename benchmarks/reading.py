@@ -41,18 +41,17 @@ def main() -> int:
         scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         rows += [line(f"{name}: {part}", figures) for part, figures in scores.items()]
         took = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        times.append(
-            f"{name} {took['questions']:,} questions x {took['epochs']}, {took['seconds']:.0f} s, "
-            f"{took['processor']:.0f} s of processor time"
-        )
+        processor = f", {took['processor']:.0f} s of processor time" if "processor" in took else ""
+        times.append(f"{name} {took['questions']:,} questions x {took['epochs']}, {took['seconds']:.0f} s{processor}")
     body = (
         "Scores in percent. EM and F1 by the rules of CMRC 2018; accuracy, F1 and their mean by those of SogouQA; "
         "held-out questions, on passages that the training has not seen (the examples say how the sets are cut). "
+        f"Keras backend {os.environ.get('KERAS_BACKEND', 'jax')}. "
         f"Training: {'; '.join(times)}.\n\n{table(HEADER, rows)}"
     )
-    publish(
-        "reading", "Reading comprehension", f"python -m benchmarks.reading --model {given.model}", body, given.write
-    )
+    some = "" if given.runs == ",".join(RUNS) else f" --runs {given.runs}"
+    command_line = f"python -m benchmarks.reading --model {given.model}{some}"
+    publish("reading", "Reading comprehension", command_line, body, given.write)
     return 0
 
 

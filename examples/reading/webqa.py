@@ -47,7 +47,7 @@ def main() -> None:
     for vote in VOTES:
         found = reader.predict(five, vote=vote, cut=True, **options)
         right = np.mean([answer["passage"] == place for answer, place in zip(found, own, strict=True)])
-        print(f"five passages, vote {vote}: {right:.1%} of the answers come from the question's own")
+        print(f"five passages, vote {vote}: {right:.1%} of the questions are answered from their own")
         answers = [record["answers"] for record in five]
         rows[f"five passages, {vote}"] = score_answers([one["text"] for one in found], answers)
     common.note(folder, rows)

@@ -1,7 +1,7 @@
 """Sentences from keywords by CGMH with zh-mini, in the exact and the faithful mode: whether the keywords are all there,
 how many moves change the sentence, perplexity before and after.
 
-python examples/sampling/keywords.py [--sets 50] [--chains 2] [--steps 80] [--modes exact,faithful] [--show 10]
+python examples/sampling/keywords.py [--sets 50] [--chains 1] [--steps 60] [--modes exact,faithful] [--show 10]
 """
 
 import argparse
@@ -38,8 +38,8 @@ def main() -> None:
     """Print the table and some sentences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=50)
-    parser.add_argument("--chains", type=int, default=2, help="of each set")
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--chains", type=int, default=1, help="of each set")
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--modes", default="exact,faithful")
     parser.add_argument("--show", type=int, default=10, help="sets whose best sentence is shown")
     options = parser.parse_args()

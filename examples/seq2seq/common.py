@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ def trained(
     state = output.with_name(output.name + ".training")
     task.fit(parts.train, parts.valid, seed=0, resume=state, save_every=200, verbose=verbose, **options)
     task.save(output)
+    shutil.rmtree(state)
     return task
 
 

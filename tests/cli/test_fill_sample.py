@@ -75,6 +75,11 @@ def test_fill_reads_lines(command):
         (["sample", "--keywords", "人民", "--longest", "6000"], "510"),
         (["sample", "人" * 600, "--paraphrase"], "510"),
         (["sample", "--temperature", "-1"], "--temperature"),
+        (["sample", "--temperature", "nan"], "--temperature"),
+        (["sample", "--temperature", "1e-320"], "--temperature"),
+        (["sample", "--keep", "人民"], "words of a TEXT"),
+        (["sample", "--keywords", "人民", "--keep", "人民"], "words of a TEXT"),
+        (["sample", "--keywords", "[MASK]"], "[MASK]"),
         (["sample", "--length", "600"], "510"),
     ],
 )
@@ -99,12 +104,14 @@ def test_gibbs(command):
         assert len(record["text"]) == 13
         assert math.isfinite(record["score"])
     assert command(*arguments).stdout == result.stdout
+    unknown = command("sample", "囍人民", "--keep", "人民", "--chains", 1, "--steps", 1)
+    assert "1 token(s) that the vocabulary does not know" in unknown.stderr
     blank = command("sample", "--length", 5, "--chains", 1, "--steps", 12)
     assert blank.exit_code == 0, blank.output
 
 
 def test_keywords(command):
-    result = command("sample", "--keywords", "人民，法院", "--length", 5, "--chains", 2, "--steps", 3, "--json")
+    result = command("sample", "--keywords", "人民、法院", "--length", 5, "--chains", 2, "--steps", 3, "--json")
     assert result.exit_code == 0, result.output
     texts = [json.loads(line)["text"] for line in result.stdout.splitlines()]
     assert len(texts) == 2

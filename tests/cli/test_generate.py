@@ -26,6 +26,10 @@ def test_results(folder: Path, command: Any) -> None:
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["text"] for record in records] == ["a b", "", "c"]
     assert all(len(record["results"]) == 2 for record in records)
+    assert "texts have more" not in done.stderr
+    long = command("generate", folder, "a b c " * 9, "--beam", 3, "--best", 2)
+    assert long.exit_code == 0
+    assert "1 of 1 texts have more than the 6 tokens that are read: text 1" in long.stderr
     drawn = ("generate", folder, "a b", "--sample", "--seed", 3, "--max-tokens", 2)
     one, again = command(*drawn), command(*drawn)
     assert one.stdout == again.stdout

@@ -96,6 +96,12 @@ def test_mistakes(mistake, corpora, configuration, tmp_path):
     assert "is a file" in mistake(*arguments(corpora, configuration, tmp_path / "file"))
 
 
+def test_tensorboard_that_is_not_there(mistake, corpora, configuration, tmp_path, monkeypatch):
+    monkeypatch.setattr("kexue.cli._pretrain.find_spec", lambda name: None if name == "tensorboard" else object())
+    error = mistake(*arguments(corpora, configuration, tmp_path / "run", "--tensorboard"))
+    assert "needs the package tensorboard" in error
+
+
 def test_progress_shows_the_speed(monkeypatch):
     """On a terminal: loss, tokens and operations a second of the epoch so far."""
     import io

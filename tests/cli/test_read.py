@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 from tests.tasks.reading import CONFIG, pointer, reader, records
 
 import kexue as package
+
+EAGER = keras.backend.backend() == "torch"
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +38,15 @@ def test_answers(kind: str, folder: Path, command: Any) -> None:
     found = json.loads(done.stdout)
     assert found["question"] == "a"
     assert passages[found["passage"]][found["start"] : found["end"]] == found["text"] != ""
+    if not EAGER:  # each command compiles anew
+        return
     assert json.loads(command(*asked, "-", stdin="a:甲乙,b:丙\n\nc:丁\n").stdout) == found
     alone = json.loads(command(*asked, "--file", folder / "one.txt").stdout)
     assert alone == json.loads(command(*asked, passages[0]).stdout)
     assert len(json.loads(command(*asked, *passages, "--best", 2).stdout)["alternatives"]) == 2
 
 
+@pytest.mark.skipif(not EAGER, reason="each command compiles anew")
 def test_the_task_options(folder: Path, command: Any) -> None:
     done = command("read", folder / "write", "-q", "a", "a:甲", "--mode", "generative", "--vote", "mean", "--beam", 2)
     assert done.exit_code == 0, done.output

@@ -57,9 +57,10 @@ def test_training(trained):
     assert isinstance(load(folder), Seq2Seq)
 
 
-def test_inspect_and_convert(command, trained, tmp_path):
+def test_inspect_and_convert(command, mistake, trained, tmp_path):
     assert "seq2seq, max_source 6, max_target 4" in command("inspect", trained[0]).stdout
-    result = command("convert", trained[0], tmp_path / "hf", "--to", "hf")
+    assert "know no mask Prefix" in mistake("convert", trained[0], tmp_path / "hf", "--to", "hf")
+    result = command("convert", trained[0], tmp_path / "model", "--to", "kexue")
     assert result.exit_code == 0, result.output
     assert "its task.json has no place" in result.stderr
 

@@ -5,8 +5,8 @@ import pytest
 from keras import ops
 from tests.models import tiny
 
-from kexue.decoding.engine import make
-from kexue.decoding.loop import _compiler
+from kexue.decoding.engine import Cached, make, release
+from kexue.decoding.loop import compiler
 from kexue.errors import ConfigError
 
 BRANCHES, ROOM = 2, 3
@@ -63,7 +63,7 @@ def whole(model, batch, row, tokens):
 def check(model, engine, batch, branches=BRANCHES, tolerance=2e-5):
     side = engine.side
     rng = np.random.default_rng(2)
-    compiled = _compiler()
+    compiled = compiler()
     start = compiled(model, lambda inputs: engine.start(inputs, branches, ROOM))
     go = compiled(model, engine.step)
     tensors = {n: ops.convert_to_tensor(v) for n, v in batch.items()}
@@ -95,6 +95,88 @@ def test_cached_equals_uncached(name: str) -> None:
     """Ragged prompts, branches that are reordered, the last step against a run of each sequence by itself."""
     model = causal(name)
     check(model, make(model), prompts(model))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "roformer", "alibi", "transformer_xl", "log_n", "t5"] if EAGER else ["gpt2"])
+def test_texts_after_a_shared_beginning(name: str) -> None:
+    """One prompt, read once; texts of different lengths after it, then a token each, in slots that were added."""
+    model = causal(name)
+    engine = make(model)
+    assert isinstance(engine, Cached)
+    batch = prompts(model, (5,))
+    tensors = {n: ops.convert_to_tensor(v) for n, v in batch.items()}
+    compiled = compiler()
+    _, memory, state = compiled(model, lambda inputs: engine.start(inputs, 1, 4))(tensors)
+    memory, state = engine.spread(memory, state, 3)
+    rng = np.random.default_rng(3)
+    ids, lengths = rng.integers(3, 31, (3, 4)).astype("int32"), np.array([1, 4, 2])
+    real = np.arange(4) < lengths[:, None]
+    logits, state = compiled(model, engine.append)(
+        memory, state, ops.convert_to_tensor(ids), ops.convert_to_tensor(real)
+    )
+    texts = [list(row[:n]) for row, n in zip(ids, lengths, strict=True)]
+    for row in range(3):
+        np.testing.assert_allclose(tiny.numpy(logits)[row], whole(model, batch, 0, texts[row]), atol=2e-5)
+    state = engine.grown(state, 2)
+    go = compiled(model, engine.step)
+    for _ in range(2):
+        new = rng.integers(3, 31, (3, 1)).astype("int32")
+        logits, state = go(memory, state, ops.convert_to_tensor(new))
+        texts = [[*text, token[0]] for text, token in zip(texts, new, strict=True)]
+    for row in range(3):
+        np.testing.assert_allclose(tiny.numpy(logits)[row, 0], whole(model, batch, 0, texts[row]), atol=2e-5)
+
+
+def test_texts_after_need_keys() -> None:
+    """A recurrent state would take in padding."""
+    engine = make(causal("linear_elu"))
+    assert isinstance(engine, Cached)
+    with pytest.raises(ConfigError, match="linear attention"):
+        engine.append({}, {}, None, None)
+
+
+@pytest.mark.skipif(not EAGER, reason="PyTorch alone packs")
+@pytest.mark.parametrize("name", ["gpt2", "bert", "llama", "t5"])
+def test_packed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed matrices give the same, also after weights have changed."""
+    from kexue.decoding import packed_torch
+
+    monkeypatch.setattr(packed_torch, "SMALLEST", 0)
+    used = []
+    current = packed_torch.Matrix._current
+    monkeypatch.setattr(packed_torch.Matrix, "_current", lambda self, w: used.append(current(self, w)) or used[-1])
+    model = causal(name)
+    check(model, make(model), prompts(model), branches=1)
+    for weight in model.weights:
+        weight.assign(weight * 1.3)
+    check(model, make(model), prompts(model))
+    assert used
+    assert all(matrix is not None for matrix in used) == packed_torch._AVAILABLE
+    release(model)
+    assert make(model) is make(model)
+
+
+@pytest.mark.skipif(not EAGER, reason="PyTorch alone packs")
+def test_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from kexue.decoding import packed_torch
+
+    monkeypatch.setattr(packed_torch, "SMALLEST", 0)
+    rng = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(24, 40, generator=rng), torch.randn(40, generator=rng)
+    for transposed in (False, True):
+        matrix = packed_torch.Matrix(transposed)
+        for change in (1.0, 2.0):
+            weight.mul_(change)
+            for rows in (1, 5, 33):
+                x = torch.randn(rows, 1, 24, generator=rng)
+                for b in (None, bias):
+                    found = matrix(x, weight.t().contiguous() if transposed else weight, b)
+                    expected = x.double() @ weight.double() + (0 if b is None else b.double())
+                    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-5)
+    monkeypatch.setattr(packed_torch, "_has_room", lambda _: False)
+    assert packed_torch.Matrix()._current(weight) is None
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED) if EAGER else ["bidirectional"])

@@ -97,6 +97,35 @@ def test_ragged_equals_one_by_one(kind: str, search: Any) -> None:
     assert texts(generate(model, PROMPTS, search, **options, batch_size=2)) == together
 
 
+SEARCHES = {
+    "greedy": Greedy(),
+    "temperature": Sample(1.7, n=2, seed=1),
+    "top k": Sample(top_k=3, seed=2),
+    "top p": Sample(1.5, top_p=0.7, n=2, seed=3),
+    "min p": Sample(2.0, min_p=0.2, seed=4),
+    "beam": Beam(3, n_best=2, length_penalty=0.6),
+    "diverse beams": Beam(4, n_best=4, groups=2, diversity=0.5),
+    "bert4keras": Beam(3, rule="bert4keras"),
+}
+
+
+@pytest.mark.parametrize("name", [n if EAGER else pytest.param(n, marks=pytest.mark.slow) for n in SEARCHES])
+def test_each_search_with_and_without_a_cache(name: str) -> None:
+    """Every search, with penalties, limits and a constraint, gives the same with a cache and without."""
+    options: dict[str, Any] = {"max_tokens": 6, "stop": STOP}
+    kinds = KINDS if EAGER else ["unilm"]
+    more = [
+        {"min_tokens": 3, "repetition_penalty": 1.4},
+        {"no_repeat_ngram": 2, "count_prompt": True, "constraint": Contains([[3]]), "forbidden": [5]},
+    ]
+    for kind in kinds:
+        for extra in more if EAGER else more[1:]:
+            found = [generate(toy(kind), PROMPTS, SEARCHES[name], **options, **extra, cached=c) for c in (True, False)]
+            assert texts(found[0]) == texts(found[1])
+            for a, b in zip(found[0].sequences, found[1].sequences, strict=True):
+                np.testing.assert_allclose([x.score for x in a], [x.score for x in b], atol=1e-4)
+
+
 def every(kind: str, prompt: Any, room: int) -> list[tuple[tuple[int, ...], float, bool]]:
     """All results with sums of log probabilities, and whether they end with the stop token."""
     out = []

@@ -20,13 +20,15 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_vocab(TOKENS)
 
 
-def records(count: int, seed: int, passages: int = 2, keys: int = 2, unanswered: float = 0.0) -> list[dict[str, Any]]:
+def records(
+    count: int, seed: int, passages: int = 2, keys: int = 2, unanswered: float = 0.0, letters: int = len(KEYS)
+) -> list[dict[str, Any]]:
     """``{"question": "c", "passages": ["a:甲乙,c:丙", ...], "answers": ["丙"], "spans": [...]}``; the share
     ``unanswered`` asks for a key that no passage has."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):
-        order = rng.permutation(list(KEYS))
+        order = rng.permutation(list(KEYS[:letters]))
         texts, facts = [], {}
         for p in range(passages):
             parts = []

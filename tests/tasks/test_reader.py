@@ -3,6 +3,7 @@
 What an answer is does not depend on what a network has learnt; only the last tests train one to the end.
 """
 
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -25,6 +26,9 @@ EAGER = keras.backend.backend() == "torch"
 many = pytest.mark.skipif(not EAGER, reason="many programs to compile; the search is tested on all backends elsewhere")
 LONG = "a:甲乙,b:丙,c:丁戊,d:己,e:庚辛,f:壬癸,g:甲,h:乙丙"
 MAKERS = [reader, pointer]
+QUICK = MAKERS if EAGER else [reader]  # elsewhere training the pointer too is many compilations more
+FRESH = functools.cache(lambda make: make())
+"""A reader that no test changes."""
 
 
 def arrays(model: Any) -> list[np.ndarray]:
@@ -122,14 +126,15 @@ def check_place(record: dict[str, Any], found: dict[str, Any]) -> None:
 def test_answers_stand_where_they_say(make: Any) -> None:
     """Characters of the passage as it was given, whatever the tokenizer and the separators make of it."""
     task = make(max_passage=12, stride=4)
-    data = records(8, 1)
+    data = records(4, 1)
     texts = [" A:甲、乙；B:丙", "？c:丁 戊，", "[SEP]a:甲[SEP]"]
-    data += [{"question": "a", "passages": texts[: n + 1]} for n in range(3)]
+    data += [{"question": "a", "passages": [texts[n], texts[n - 1]]} for n in range(3)]
     found = task.predict(data, must_answer=True)
     for record, one in zip(data, found, strict=True):
         assert one["text"]
         check_place(record, one)
-    assert task.answer("a", texts[1], must_answer=True) in texts[1]
+    if EAGER:
+        assert task.answer("a", texts[1], must_answer=True) in texts[1]
     free = task.predict(data)
     for record, one in zip(data, free, strict=True):
         check_place(record, one)
@@ -224,7 +229,7 @@ def test_pointer_is_brute_force() -> None:
 # ---------------------------------------------------------------- training and files
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", QUICK)
 def test_a_training_that_was_stopped_goes_on(make: Any, tmp_path: Path) -> None:
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -306,11 +311,11 @@ def test_damaged_folders(tmp_path: Path) -> None:
 def test_broken_questions(record: Any, message: str) -> None:
     for make in MAKERS:
         with pytest.raises(DataError, match=f"record 1: .*{message}"):
-            make().predict([{"question": "a", "passages": ["a:甲"]}, record])
+            FRESH(make).predict([{"question": "a", "passages": ["a:甲"]}, record])
 
 
 def test_broken_training_data() -> None:
-    task = reader()
+    task = FRESH(reader)
     good = {"question": "a", "passages": ["a:甲"], "answers": ["甲"]}
     for data, message in (
         ([], "train holds no questions"),
@@ -323,7 +328,7 @@ def test_broken_training_data() -> None:
             task.fit(data, verbose=0)
     with pytest.warns(DataWarning, match="1 of 2 questions of data are longer than max_question=4"):
         task.evaluate([good, good | {"question": "a b c d e"}])
-    with pytest.warns(DataWarning, match="1 of 1 questions of record"):
+    with pytest.warns(DataWarning, match="1 of 1 questions of record"):  # a program that is there already
         assert task.predict(good | {"question": "a b c d e"}, cut=True) == task.predict(good | {"question": "a b"})
     for options, message in (
         ({"epochs": 0}, "epochs"),
@@ -348,12 +353,12 @@ def test_options_that_cannot_work() -> None:
             reader(**options)
     with pytest.raises(ConfigError, match="positions end at 16"):
         pointer(position="learned", max_length=16)
-    task, record = reader(), {"question": "a", "passages": ["a:甲"]}
+    task, record = FRESH(reader), {"question": "a", "passages": ["a:甲"]}
     for options, message in (({"n_best": 2}, "n_best"), ({"mode": "x"}, "mode"), ({"vote": "x"}, "vote")):
         with pytest.raises(ConfigError, match=message):
             task.predict(record, **options)
     with pytest.raises(ConfigError, match="batch_size"):
-        pointer().predict(record, batch_size=0)
+        FRESH(pointer).predict(record, batch_size=0)
     causal = Transformer(CONFIG | {"vocabulary_size": len(TOKENS)}, mask="causal", head="lm")
     with pytest.raises(ConfigError, match="mask='prefix'"):
         Reader(causal, tokenizer(), **SIZES)

@@ -25,6 +25,7 @@ __all__ = [
     "dumps",
     "guarded",
     "interactive",
+    "interruptible",
     "load_task",
     "note",
     "one_line",
@@ -195,6 +196,16 @@ def load_task(folder: Path) -> Any:
 def interactive() -> bool:
     """Whether stdout is a terminal."""
     return sys.stdout.isatty()
+
+
+def interruptible(
+    run: Callable[..., None], settings: Any, *, restart: bool, place: str = "where the state was last saved"
+) -> None:
+    """Run a training; Ctrl-C says how to go on."""
+    try:
+        run(settings, restart=restart)
+    except KeyboardInterrupt:
+        die(f"interrupted. The same command goes on {place}; --restart begins anew.", 130)
 
 
 def dumps(value: Any, **options: Any) -> str:

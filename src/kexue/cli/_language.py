@@ -8,10 +8,10 @@ from typing import Any
 
 import typer
 
-from kexue.cli._common import die, one_line, start_keras
+from kexue.cli._common import die, note, one_line, start_keras
 from kexue.errors import CheckpointError, ConfigError, DataError
 
-__all__ = ["check_length", "check_text", "load_language", "status", "texts_from"]
+__all__ = ["check_length", "check_temperature", "check_text", "load_language", "note_unknown", "status", "texts_from"]
 
 
 def load_language(model: str, mask: str | None = None) -> tuple[Any, Any]:
@@ -58,6 +58,23 @@ def check_length(network: Any, tokens: int, what: str = "the text") -> None:
     limit = network.config.max_length
     if tokens + 2 > limit:
         raise ConfigError(f"{what} has {tokens} tokens, the model takes {limit - 2}. Shorten it.")
+
+
+def check_temperature(value: float) -> None:
+    """Raise where draws at this temperature are beyond the numbers of the machine, or none at all.
+
+    Raises:
+        ConfigError: out of range.
+    """
+    if not 1e-3 <= value <= 1e3:
+        raise ConfigError(f"--temperature must be above 0, from 0.001 to 1000. Received: {value:g}")
+
+
+def note_unknown(tokenizer: Any, ids: list[int], what: str) -> None:
+    """Say how many tokens the vocabulary does not know."""
+    unknown = sum(token == tokenizer.unk_id for token in ids)
+    if unknown:
+        note(f"{what}: {unknown} token(s) that the vocabulary does not know, read as [UNK].")
 
 
 def texts_from(text: list[str] | None, what: str) -> list[str]:

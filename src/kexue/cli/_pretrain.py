@@ -3,6 +3,7 @@
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +206,14 @@ def _callbacks(settings: Settings) -> list[Any]:
 
     callbacks: list[Any] = [TrainingProgress()]
     if settings.tensorboard:
-        try:
-            callbacks.append(keras.callbacks.TensorBoard(settings.output / "tensorboard"))
-        except ImportError as error:
-            raise ConfigError(f"--tensorboard needs TensorBoard ({error}). Install it, or read log.csv.") from None
+        # Keras itself notices at the end of the first epoch only.
+        lacking = [name for name in ("tensorflow", "tensorboard") if find_spec(name) is None]
+        if lacking:
+            raise ConfigError(
+                f"--tensorboard needs the package {' and '.join(lacking)}. Install it, or leave the option out and "
+                "read log.csv."
+            )
+        callbacks.append(keras.callbacks.TensorBoard(settings.output / "tensorboard"))
     return callbacks
 
 

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,42 +10,28 @@ from typing import Any
 import typer
 
 import kexue
-from kexue.cli._common import Options, note, one_line, write_json
+from kexue.cli._common import note, one_line, write_json
 from kexue.cli._data import hold_out
-from kexue.cli._training import begin_with, check_output, remember, state_of
+from kexue.cli._training import TrainOptions, begin_with, check_output, rate_of, state_of, train_task
 from kexue.errors import ConfigError, DataError
 from kexue.tasks import ConditionalLM
 from kexue.text.data.labelled import read_labelled_texts
 
 __all__ = ["Settings", "run"]
 
-LARGE = 512  # hidden size from which a pretrained model is trained at BERT's usual rate
-LARGE_RATE, SMALL_RATE = 2e-5, 1e-3
 
 Records = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Settings(Options):
+@dataclass(frozen=True, kw_only=True)
+class Settings(TrainOptions):
     """The options of the command, see its help."""
 
-    data: Path
-    model: str
-    valid: Path | None
-    test: Path | None
-    format: str
     labels: list[str] | None
-    output: Path
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
     condition_dropout: float
     max_length: int
     segment: int
     save_every: int
-    tokenizer: Path | None
-    dtype: str | None
-    seed: int
 
 
 def run(settings: Settings, *, restart: bool) -> None:
@@ -83,36 +68,23 @@ def run(settings: Settings, *, restart: bool) -> None:
     )
     for name, records in sets.items():
         task.source.read([record[key] for record in records], f"{name} text")
-    state = remember(settings)
-    rate = settings.learning_rate
-    if rate is None:
-        rate = LARGE_RATE if start.pretrained and task.model.config.hidden_size >= LARGE else SMALL_RATE
-
-    from kexue.cli._progress import TrainingProgress
-
-    began = time.perf_counter()
-    history = task.fit(
+    rate = rate_of(settings, start.pretrained, task.model.config.hidden_size)
+    history, seconds = train_task(
+        settings,
+        task,
         sets["train"],
         sets.get("valid"),
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=rate,
+        rate,
         condition_dropout=settings.condition_dropout,
-        seed=settings.seed,
-        resume=state / "state",
         save_every=settings.save_every,
-        callbacks=[TrainingProgress()],
-        verbose=0,
     )
-    seconds = time.perf_counter() - began
-    task.save(settings.output)
     scores = {name: task.evaluate(records) for name, records in sets.items() if name != "train"}
-    metrics = {"kexue": kexue.__version__, **scores, "history": history.history, "best_epoch": task.best_epoch}
+    metrics = {"kexue": kexue.__version__, **scores, "history": history, "best_epoch": task.best_epoch}
     write_json(settings.output / "metrics.json", metrics | {"seconds": seconds, "settings": settings.as_dict()})
     for name, row in scores.items():
         typer.echo(f"{name}  " + "  ".join(f"{measure} {value:.4g}" for measure, value in row.items()))
     _show(settings, task)
-    shutil.rmtree(state)
+    shutil.rmtree(state_of(settings.output))
 
 
 def _read(settings: Settings, path: Path, part: str) -> Records:

@@ -2,17 +2,15 @@
 
 import shlex
 import shutil
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import typer
 
 import kexue
-from kexue.cli._common import Options, dumps, note, write_json
+from kexue.cli._common import dumps, note, write_json
 from kexue.cli._data import check_conditions, hold_out, labels_of, read_labelled
-from kexue.cli._training import begin_with, check_output, remember, state_of
+from kexue.cli._training import TrainOptions, begin_with, check_output, state_of, train_task
 from kexue.tasks import NER
 from kexue.text import statistics
 
@@ -23,21 +21,12 @@ PRETRAINED_RATE, RANDOM_RATE = 2e-5, 5e-4
 Examples = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Settings(Options):
+@dataclass(frozen=True, kw_only=True)
+class Settings(TrainOptions):
     """The options of the command, see its help."""
 
-    data: Path
-    model: str
-    valid: Path | None
-    test: Path | None
-    format: str
     labels: list[str] | None
     head: str
-    output: Path
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
     head_learning_rate: float | None
     layer_decay: float
     max_length: int
@@ -46,9 +35,6 @@ class Settings(Options):
     scheme: str
     rotary: bool
     condition_size: int | None
-    tokenizer: Path | None
-    dtype: str | None
-    seed: int
 
 
 def run(settings: Settings, *, restart: bool) -> None:
@@ -75,30 +61,19 @@ def run(settings: Settings, *, restart: bool) -> None:
     for path, examples in ((settings.valid, valid), (settings.test, test)):
         if path is not None:
             check_conditions(examples or [], task.condition_size, path)
-    state = remember(settings)
     rate = settings.learning_rate or (PRETRAINED_RATE if pretrained else RANDOM_RATE)
-
-    from kexue.cli._progress import TrainingProgress
-
-    start = time.perf_counter()
-    history = task.fit(
+    history, seconds = train_task(
+        settings,
+        task,
         train,
-        valid or None,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=rate,
+        valid,
+        rate,
         head_learning_rate=settings.head_learning_rate,
         layer_decay=settings.layer_decay,
-        seed=settings.seed,
-        resume=state / "state",
-        callbacks=[TrainingProgress()],
-        verbose=0,
     )
-    seconds = time.perf_counter() - start
-    task.save(settings.output)
     sets = {name: data for name, data in (("valid", valid), ("test", test)) if data}
-    _report(settings, task, sets, history.history, seconds)
-    shutil.rmtree(state)
+    _report(settings, task, sets, history, seconds)
+    shutil.rmtree(state_of(settings.output))
 
 
 def _validation(settings: Settings, train: Examples, labels: list[str]) -> tuple[Examples, Examples]:

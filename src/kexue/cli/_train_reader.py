@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import typer
 
 import kexue
-from kexue.cli._common import Options, note, write_json
-from kexue.cli._training import begin_with, check_output, remember, state_of
+from kexue.cli._common import note, write_json
+from kexue.cli._training import TrainOptions, begin_with, check_output, rate_of, state_of, train_task
 from kexue.errors import ConfigError
 from kexue.tasks import Reader, SpanReader
 from kexue.text import read_reading, split_reading
@@ -19,27 +18,16 @@ from kexue.text import read_reading, split_reading
 __all__ = ["METHODS", "Settings", "run"]
 
 METHODS: dict[str, Any] = {"write": Reader, "point": SpanReader}
-LARGE = 512  # hidden size from which a pretrained model is trained at BERT's usual rate
-LARGE_RATE, SMALL_RATE = 2e-5, 1e-3
 HELD_OUT = 0.1
 
 Records = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Settings(Options):
+@dataclass(frozen=True, kw_only=True)
+class Settings(TrainOptions):
     """The options of the command, see its help."""
 
-    data: Path
-    model: str
     method: str
-    valid: Path | None
-    test: Path | None
-    format: str
-    output: Path
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
     negatives: float | None
     max_passage: int
     max_question: int
@@ -50,9 +38,6 @@ class Settings(Options):
     separators: str | None
     slim: bool
     save_every: int
-    tokenizer: Path | None
-    dtype: str | None
-    seed: int
 
 
 def run(settings: Settings, *, restart: bool) -> None:
@@ -76,31 +61,12 @@ def run(settings: Settings, *, restart: bool) -> None:
     if state_of(settings.output).exists():
         note(f"going on with the training in {settings.output}")
     task, pretrained = _build(settings, train, given)
-    state = remember(settings)
-    rate = settings.learning_rate
-    if rate is None:
-        rate = LARGE_RATE if pretrained and task.encoder.config.hidden_size >= LARGE else SMALL_RATE
-
-    from kexue.cli._progress import TrainingProgress
-
-    start = time.perf_counter()
-    history = task.fit(
-        train,
-        valid or None,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=rate,
-        negatives=settings.negatives,
-        seed=settings.seed,
-        resume=state / "state",
-        save_every=settings.save_every,
-        callbacks=[TrainingProgress()],
-        verbose=0,
+    rate = rate_of(settings, pretrained, task.encoder.config.hidden_size)
+    history, seconds = train_task(
+        settings, task, train, valid, rate, negatives=settings.negatives, save_every=settings.save_every
     )
-    seconds = time.perf_counter() - start
-    task.save(settings.output)
-    _report(settings, task, {"valid": valid, "test": test or []}, history.history, seconds)
-    shutil.rmtree(state)
+    _report(settings, task, {"valid": valid, "test": test or []}, history, seconds)
+    shutil.rmtree(state_of(settings.output))
 
 
 def _read(path: Path, format: str, part: str) -> Records:

@@ -2,17 +2,15 @@
 
 import shlex
 import shutil
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import typer
 
 import kexue
-from kexue.cli._common import Options, note, one_line, warn, write_json
+from kexue.cli._common import note, one_line, warn, write_json
 from kexue.cli._data import hold_out, read_pairs_of
-from kexue.cli._training import begin_with, check_output, remember, state_of
+from kexue.cli._training import TrainOptions, begin_with, check_output, rate_of, state_of, train_task
 from kexue.decoding import Greedy
 from kexue.errors import ConfigError
 from kexue.tasks import Seq2Seq
@@ -20,33 +18,19 @@ from kexue.text.scores import METRICS, score_texts
 
 __all__ = ["Settings", "describe", "run"]
 
-LARGE = 512  # hidden size from which a pretrained model is trained at BERT's usual rate
-LARGE_RATE, SMALL_RATE = 2e-5, 1e-3
 _SHOWN = 3
 
 Pairs = list[dict[str, str]]
 
 
-@dataclass(frozen=True)
-class Settings(Options):
+@dataclass(frozen=True, kw_only=True)
+class Settings(TrainOptions):
     """The options of the command, see its help."""
 
-    data: Path
-    model: str
-    valid: Path | None
-    test: Path | None
-    format: str
-    output: Path
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
     max_source: int
     max_target: int
     slim: bool
     save_every: int
-    tokenizer: Path | None
-    dtype: str | None
-    seed: int
 
 
 def run(settings: Settings, *, restart: bool) -> None:
@@ -64,30 +48,10 @@ def run(settings: Settings, *, restart: bool) -> None:
     task, pretrained = _build(settings, train)
     for name, pairs in (("training", train), ("validation", valid), ("test", test or [])):
         describe(name, pairs, task)
-    state = remember(settings)
-    rate = settings.learning_rate
-    if rate is None:
-        rate = LARGE_RATE if pretrained and task.model.config.hidden_size >= LARGE else SMALL_RATE
-
-    from kexue.cli._progress import TrainingProgress
-
-    start = time.perf_counter()
-    history = task.fit(
-        train,
-        valid or None,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=rate,
-        seed=settings.seed,
-        resume=state / "state",
-        save_every=settings.save_every,
-        callbacks=[TrainingProgress()],
-        verbose=0,
-    )
-    seconds = time.perf_counter() - start
-    task.save(settings.output)
-    _report(settings, task, valid, test, history.history, seconds)
-    shutil.rmtree(state)
+    rate = rate_of(settings, pretrained, task.model.config.hidden_size)
+    history, seconds = train_task(settings, task, train, valid, rate, save_every=settings.save_every)
+    _report(settings, task, valid, test, history, seconds)
+    shutil.rmtree(state_of(settings.output))
 
 
 def _validation(settings: Settings, train: Pairs) -> tuple[Pairs, Pairs]:
@@ -158,7 +122,7 @@ def _report(
     }
     shown = (test or valid)[:_SHOWN]
     if test is not None:
-        wanted = METRICS
+        wanted: tuple[str, ...] = METRICS
         try:
             score_texts(["a"], ["a"])
         except ConfigError as error:

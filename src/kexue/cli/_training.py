@@ -2,22 +2,43 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kexue.cli._common import note, write_json
+from kexue.cli._common import Options, note, write_json
 from kexue.cli._scratch import SIZES, character_vocabulary, read_configuration, sized
 from kexue.errors import ConfigError
 from kexue.files import shipped
 from kexue.models.config import TransformerConfig
 from kexue.text import Tokenizer
 
-__all__ = ["Start", "begin_with", "check_output", "remember", "state_of"]
+__all__ = ["Start", "TrainOptions", "begin_with", "check_output", "rate_of", "remember", "state_of", "train_task"]
 
 _STATE = ".training"  # in the output folder, while the training is under way
 _TASK_FILE = "task.json"
+_LARGE = 512  # hidden size from which a pretrained model is trained at BERT's usual rate
+_LARGE_RATE, _SMALL_RATE = 2e-5, 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """The options that all commands of ``kexue train`` have, see their help."""
+
+    data: Path
+    model: str
+    valid: Path | None
+    test: Path | None
+    format: str
+    output: Path
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
+    tokenizer: Path | None
+    dtype: str | None
+    seed: int
 
 
 class _Settings(Protocol):
@@ -88,6 +109,39 @@ def remember(settings: _Settings) -> Path:
     state.mkdir(parents=True, exist_ok=True)
     write_json(state / "settings.json", _fingerprint(settings))
     return state
+
+
+def rate_of(settings: TrainOptions, pretrained: bool, hidden_size: int) -> float:
+    """The learning rate that is asked for, or that suits the model."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    return _LARGE_RATE if pretrained and hidden_size >= _LARGE else _SMALL_RATE
+
+
+def train_task(
+    settings: TrainOptions, task: Any, train: Any, valid: Any, rate: float, **options: Any
+) -> tuple[dict[str, list[Any]], float]:
+    """Fit and save a task; what its ``fit`` returned, and the seconds it took. `state_of` is left for the caller to
+    remove when all is written."""
+    from kexue.cli._progress import TrainingProgress
+
+    state = remember(settings)
+    start = time.perf_counter()
+    history = task.fit(
+        train,
+        valid or None,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=rate,
+        seed=settings.seed,
+        resume=state / "state",
+        callbacks=[TrainingProgress()],
+        verbose=0,
+        **options,
+    )
+    seconds = time.perf_counter() - start
+    task.save(settings.output)
+    return history.history, seconds
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue.cli._common import dumps, guarded, note
+from kexue.cli._common import dumps, guarded, one_line
 from kexue.errors import DataError
 
 __all__ = ["EXAMPLE", "fill"]
@@ -40,8 +40,9 @@ def fill(
     Each [MASK] by itself first. With several, their tokens must fit each other: Gibbs sampling redraws one after the
     other given the rest, and the fillings are listed by the probability of their tokens, the likeliest first.
     """
-    from kexue.cli._language import check_length, check_text, load_language, texts_from
+    from kexue.cli._language import check_length, check_temperature, check_text, load_language, note_unknown, texts_from
 
+    check_temperature(temperature)
     texts = texts_from(text, "a text with [MASK]")
     network, tokenizer = load_language(model)
     parsed = []
@@ -50,9 +51,7 @@ def fill(
         if tokenizer.mask_id not in ids:
             raise DataError(f"text {number} has no {tokenizer.specials['mask']}. Received: {line!r:.60}")
         check_length(network, len(ids), f"text {number}")
-        unknown = sum(token == tokenizer.unk_id for token in ids)
-        if unknown:
-            note(f"Text {number}: {unknown} token(s) that the vocabulary does not know, read as [UNK].")
+        note_unknown(tokenizer, ids, f"Text {number}")
         parsed.append((line, ids))
     sampler = _sampler(network, tokenizer, temperature)
     for line, ids in parsed:
@@ -65,10 +64,7 @@ def fill(
 
 def _sampler(network: Any, tokenizer: Any, temperature: float) -> Any:
     from kexue.decoding.search import MaskedGibbs, MaskedScores, special_tokens
-    from kexue.errors import ConfigError
 
-    if not temperature > 0:
-        raise ConfigError(f"--temperature must be above 0. Received: {temperature:g}")
     scores = MaskedScores.of(network, tokenizer)
     return MaskedGibbs(scores, forbidden=special_tokens(tokenizer), temperature=temperature, scan="permutation")
 
@@ -115,9 +111,9 @@ def _fillings(
 
 
 def _print(record: dict[str, Any]) -> None:
-    typer.echo(typer.style(record["text"], bold=True))
+    typer.echo(typer.style(one_line(record["text"]), bold=True))
     for number, blank in enumerate(record["blanks"], 1):
         shown = "  ".join(f"{one['token']} {one['probability']:.3f}" for one in blank)
         typer.echo(f"  {number}: {shown}")
     for one in record.get("fillings", ()):
-        typer.echo(f"  {one['text']}  {one['log_probability']:.2f}")
+        typer.echo(f"  {one_line(one['text'])}  {one['log_probability']:.2f}")

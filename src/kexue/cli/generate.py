@@ -103,6 +103,8 @@ def generate(
 
 def _records(task: Any, source: Iterator[tuple[str, str]], search: Any, options: dict[str, Any]) -> Iterator[Any]:
     """Records, and whether one is the last because of Ctrl-C."""
+    from kexue.cli._serve_seq2seq import tell_cut
+
     seed = getattr(search, "seed", None)
     done = 0
     while part := list(islice(source, 8 * options["batch_size"])):
@@ -111,6 +113,7 @@ def _records(task: Any, source: Iterator[tuple[str, str]], search: Any, options:
 
             search = replace(search, seed=seed + done)
         done += len(part)
+        tell_cut(task, part)
         found = task.generate([text for _, text in part], search, **options)
         records = []
         for (_, text), row in zip(part, found.sequences, strict=True):

@@ -1,10 +1,11 @@
 """``kexue sample``: text by Gibbs sampling, sentences from keywords, paraphrases by annealing."""
 
+import re
 from typing import Annotated, Any
 
 import typer
 
-from kexue.cli._common import die, dumps, guarded, note
+from kexue.cli._common import die, dumps, guarded, note, one_line
 from kexue.errors import ConfigError, DataError
 
 __all__ = ["EXAMPLE", "sample"]
@@ -46,14 +47,17 @@ def sample(
     sentence of each chain is shown. With --paraphrase the search cools down towards a text like TEXT in other words.
     Ctrl-C ends the search and shows what it has.
     """
+    from kexue.cli._language import check_temperature, status
+
     if keywords is not None and paraphrase:
         die("--keywords and --paraphrase exclude each other.")
     if keywords is not None and text is not None:
         die("Give a TEXT or --keywords, not both.")
     if paraphrase and text is None:
         die("--paraphrase needs a TEXT.")
-    if not temperature > 0:
-        die(f"--temperature must be above 0. Received: {temperature:g}")
+    if keep is not None and text is None:
+        die("--keep names words of a TEXT.")
+    check_temperature(temperature)
     if keywords is not None:
         run = _keyword_search(model, _words(keywords), length, longest, chains, steps, seed)
     elif paraphrase:
@@ -63,8 +67,6 @@ def sample(
     records: list[dict[str, Any]] = []
     done = 0
     interrupted = False
-    from kexue.cli._language import status
-
     with status() as show:
 
         def progress(step: int, found: list[dict[str, Any]]) -> None:
@@ -78,14 +80,14 @@ def sample(
             interrupted = True
     for record in records:
         score = "" if record["score"] is None else f"  {record['score']:.2f}"
-        typer.echo(dumps(record) if as_json else record["text"] + score)
+        typer.echo(dumps(record) if as_json else one_line(record["text"]) + score)
     if interrupted:
         die(f"interrupted after {done} of {steps} steps.", 130)
     note(f"{steps} steps of {chains} chains.")
 
 
 def _words(listed: str) -> list[str]:
-    words = [word.strip() for word in listed.replace("，", ",").split(",")]
+    words = [word.strip() for word in re.split("[,，、]", listed)]
     if not any(words):
         raise ConfigError(f"needs words with commas between them. Received: {listed!r:.60}")
     return [word for word in words if word]
@@ -102,13 +104,14 @@ def _gibbs_search(
     block: int,
     seed: int,
 ) -> Any:
-    from kexue.cli._language import check_length, check_text, load_language
+    from kexue.cli._language import check_length, check_text, load_language, note_unknown
     from kexue.decoding.search import MaskedGibbs, MaskedScores, special_tokens
 
     network, tokenizer = load_language(model)
     scores = MaskedScores.of(network, tokenizer)
     sampler = MaskedGibbs(scores, forbidden=special_tokens(tokenizer), temperature=temperature, block=block)
     ids = [tokenizer.mask_id] * length if text is None else check_text(tokenizer, text)
+    note_unknown(tokenizer, ids, "The text")
     check_length(network, len(ids))
     frozen = [False] * len(ids)
     for word in keep:

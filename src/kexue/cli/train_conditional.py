@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from kexue.cli._common import die, guarded, start_keras
+from kexue.cli._common import guarded, interruptible, start_keras
+from kexue.cli._options import (
+    BatchSize,
+    Dtype,
+    Epochs,
+    LearningRate,
+    Restart,
+    Resume,
+    SaveEvery,
+    Seed,
+    Test,
+    TokenizerFile,
+    Valid,
+)
 
 __all__ = ["EXAMPLE", "conditional_lm"]
 
@@ -32,44 +45,27 @@ def conditional_lm(
             "initial weights, a configuration file (.json) or a built-in size: tiny, small, medium."
         ),
     ] = "zh-mini",
-    valid: Annotated[
-        Path | None, typer.Option(help="Validation data, which picks the best epoch; a tenth of --data by default.")
-    ] = None,
-    test: Annotated[Path | None, typer.Option(help="Test data, scored at the end.")] = None,
+    valid: Valid = None,
+    test: Test = None,
     format: Annotated[str, typer.Option(help="auto, jsonl or tsv.")] = "auto",
     labels: Annotated[
         str | None, typer.Option(help="Comma-separated labels; those of the training data by default.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the task.")] = Path("runs/conditional"),
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="2e-5 by default, 1e-3 for hidden sizes below 512 (as zh-mini) and random weights.",
-            show_default=False,
-        ),
-    ] = None,
+    epochs: Epochs = 10,
+    batch_size: BatchSize = 32,
+    learning_rate: LearningRate = None,
     condition_dropout: Annotated[
         float, typer.Option(help="Share of the texts that are learned without their condition, which --guidance needs.")
     ] = 0.1,
     max_length: Annotated[int, typer.Option(min=3, help="Tokens of a row; longer texts are cut at punctuation.")] = 128,
     segment: Annotated[int, typer.Option(min=0, help="Segment of all tokens: 1 for zh-mini, 0 for BERT.")] = 0,
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states, beside those of epochs.")] = 200,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            "--tokenizer", "--vocab", help="tokenizer.json, vocab.txt or their folder, instead of the model's."
-        ),
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Keras policy such as mixed_bfloat16.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option()] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training in the same --output.")
-    ] = True,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, whatever is in --output; a finished task is replaced.")
-    ] = False,
+    save_every: SaveEvery = 200,
+    tokenizer: TokenizerFile = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    resume: Resume = True,
+    restart: Restart = False,
 ) -> None:
     """Train a writer of texts for a label or a vector and save it as a folder for `kexue generate`."""
     start_keras()
@@ -94,7 +90,4 @@ def conditional_lm(
         dtype=dtype,
         seed=seed,
     )
-    try:
-        run(settings, restart=restart or not resume)
-    except KeyboardInterrupt:
-        die("interrupted. The same command goes on where the state was last saved; --restart begins anew.", 130)
+    interruptible(run, settings, restart=restart or not resume)

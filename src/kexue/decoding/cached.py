@@ -23,6 +23,7 @@ from keras import ops
 
 from kexue.decoding.interface import Engine, State, at_places, with_room
 from kexue.decoding.walk import ATTENTION, Walk, run_calls
+from kexue.errors import ConfigError
 from kexue.models.surgery.graph import Call
 from kexue.nn import masks
 from kexue.nn.attention.caching import Fixed, Recorder, Slots, heads_first, write
@@ -37,6 +38,9 @@ __all__ = ["Cached"]
 class Cached(Engine):
     """An engine that runs each token once; see the module.
 
+    Attributes:
+        recurrent: a part keeps a state instead of keys.
+
     Raises:
         ConfigError: no LM head; a layer that looks at neighbours; a mask under which a token sees a later one.
     """
@@ -46,6 +50,7 @@ class Cached(Engine):
         self.walk = Walk(model)
         self.side, self.limit = self.walk.side, self.walk.limit
         self.vocabulary_size = int(self.walk.logits.shape[-1])
+        self.recurrent = any(isinstance(call.operation, LinearAttention) for call in self.walk.live)
         self.direct = keras.backend.backend() == "torch" and all(
             getattr(call.operation, "compute_dtype", "float32") == "float32"
             and getattr(call.operation, "variable_dtype", "float32") == "float32"
@@ -129,6 +134,55 @@ class Cached(Engine):
         return ops.cast(logits[:, 0], "float32"), memory, state
 
     def step(self, memory: dict[str, Any], state: State, tokens: Any) -> tuple[Any, State]:
+        return self._advance(memory, state, tokens)
+
+    def append(self, memory: dict[str, Any], state: State, tokens: Any, real: Any) -> tuple[Any, State]:
+        """Texts of different lengths after what was read, one branch a row.
+
+        Args:
+            memory: from `start` or `spread`.
+            state: likewise.
+            tokens: ``(batch, n)`` int32, padded at the end.
+            real: ``(batch, n)`` booleans, true at one token of each row at least. Padding takes slots that nobody sees.
+
+        Returns:
+            Logits ``(batch, vocabulary)`` after the last real token of each row and the new state.
+
+        Raises:
+            ConfigError: linear attention, whose state would take in the padding.
+        """
+        if self.recurrent:
+            raise ConfigError("linear attention cannot read rows of different lengths after a prompt: `start` can.")
+        logits, state = self._advance(memory, state, tokens, ops.cast(real, "bool"))
+        return logits[:, 0], state
+
+    def spread(self, memory: dict[str, Any], state: State, rows: int) -> tuple[dict[str, Any], State]:
+        """What was read of one row as that of ``rows`` rows, which may then go on differently."""
+
+        def wide(x: Any) -> Any:
+            return ops.concatenate([x] * rows, axis=0)  # a repetition may share memory, and slots are written to
+
+        caches = {
+            a: tuple(map(wide, cache)) if isinstance(cache, tuple) else {name: wide(x) for name, x in cache.items()}
+            for a, cache in state["caches"].items()
+        }
+        kept = {"used": state["used"], "caches": caches}
+        state = {name: kept[name] if name in kept else wide(value) for name, value in state.items()}
+        cross = {a: {name: wide(x) for name, x in cache.items()} for a, cache in memory["cross"].items()}
+        segments = {"segments": wide(memory["segments"])} if "segments" in memory else {}
+        return memory | {"cross": cross} | segments, state
+
+    def grown(self, state: State, more: int) -> State:
+        """The state with ``more`` slots."""
+        axes = {"index": 1, "block": 1, "segment": 1, "seen": 2}
+        longer = {name: with_room(state[name], state[name].shape[axis] + more, axis) for name, axis in axes.items()}
+        caches = {
+            a: cache if isinstance(cache, tuple) else {n: with_room(x, x.shape[2] + more, 2) for n, x in cache.items()}
+            for a, cache in state["caches"].items()
+        }
+        return state | longer | {"caches": caches}
+
+    def _advance(self, memory: dict[str, Any], state: State, tokens: Any, real: Any = None) -> tuple[Any, State]:
         state = dict(state)
         torch = keras.backend.backend() == "torch"
         branches, n = state["seen"].shape[1], tokens.shape[1]
@@ -139,13 +193,19 @@ class Cached(Engine):
         segment = ops.broadcast_to(segment, (batch, n))
         block = state["last_block"][:, None] + segment * (1 + ahead)
         own = np.ones((1, n), bool) if branches == 1 else np.eye(n, dtype=bool)
-        own = ops.broadcast_to(ops.convert_to_tensor(own)[None], (batch, branches, n))
+        own = ops.broadcast_to(
+            ops.convert_to_tensor(own)[None] if real is None else real[:, None], (batch, branches, n)
+        )
         at = state["used"]
         for name, new in (("index", index), ("block", block), ("segment", segment)):
             state[name] = write(state[name], new, at)
         state["seen"] = write(state["seen"], own, at, axis=2)
         moved = n if branches == 1 else 1
-        state |= {"count": state["count"] + moved, "last_block": block[:, -1], "used": at + n}
+        last = block[:, -1]
+        if real is not None:
+            moved = ops.sum(ops.cast(real, "int32"), axis=1)
+            last = state["last_block"] + segment[:, 0] * moved
+        state |= {"count": state["count"] + moved, "last_block": last, "used": at + n}
         end = at + n if torch else None
         keys = {name: state[name][:, :end] for name in ("index", "block", "segment")}
         q = masks.Tokens(index=index[..., None], block=block[..., None], document=ops.zeros_like(index)[..., None])
@@ -169,7 +229,9 @@ class Cached(Engine):
             if isinstance(layer, AttentionMask):
                 rule = layer.mask
                 if rule not in visible:
-                    visible[rule] = ops.logical_and(rule.rule(q, k), seen)[:, None]
+                    seen_by = ops.logical_and(rule.rule(q, k), seen)[:, None]
+                    # Kernels are quicker without a mask; looking costs next to nothing where nothing is compiled.
+                    visible[rule] = None if self.direct and bool(seen_by.all()) else seen_by
                 return visible[rule]
             if isinstance(layer, PositionIds):
                 return positions
@@ -191,6 +253,8 @@ class Cached(Engine):
             if isinstance(layer, LinearAttention):
                 out, caches[call.address] = _recurrent(layer, arguments[0], caches[call.address], index, branches)
                 return out
+            if real is not None and isinstance(layer, LanguageModelHead):
+                arguments = (at_places(arguments[0], moved - 1), *arguments[1:])
             return self._live(call, arguments, named)
 
         run_calls(self.walk.live, values, answer)

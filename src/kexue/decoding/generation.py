@@ -12,7 +12,7 @@ from kexue.decoding.choosing import HIDDEN, LENGTH, RUNNING, STOP, Plan
 from kexue.decoding.constraints.base import Constraint, Source
 from kexue.decoding.engine import Engine, make
 from kexue.decoding.guidance import Guidance
-from kexue.decoding.prompts import Row, batch, bucket, read
+from kexue.decoding.prompts import ROOM, Row, batch, bucket, read
 from kexue.decoding.strategies import Beam, Greedy, Sample, Search
 from kexue.errors import ConfigError
 
@@ -231,7 +231,7 @@ class _Run:
         engine, search, size_of = job.engine, job.search, job.engine.vocabulary_size
         inputs = batch(engine, rows, size)
         width = inputs[f"{engine.side}token_ids"].shape[1]
-        self.slots = bucket(job.max_tokens)
+        self.slots = bucket(job.max_tokens, smallest=ROOM)
         if engine.limit is not None:
             self.slots = min(self.slots, engine.limit)
         rooms = [job.max_tokens if engine.limit is None else engine.limit - row.longest for row in rows]

@@ -114,10 +114,11 @@ def make(engine: Engine, plan: Plan, room: int) -> Loop:
 def compilations(engine: Engine) -> int:
     """How many programs were compiled for an engine's loops; 0 on PyTorch."""
     loops = engine.__dict__.get("_loops", {}).values()
-    return sum(function.count() for loop in loops for function in (loop.begin, loop.go))
+    made = compiler()
+    return sum(function.count() for loop in loops for function in vars(loop).values() if isinstance(function, made))
 
 
-def compiler() -> Callable[[Any, Callable[..., Any]], Any]:
+def compiler() -> type[Any]:
     """The backend's ``Compiled(model, function)``."""
     backend = keras.backend.backend()
     if backend == "jax":

@@ -13,14 +13,16 @@ from kexue.models.surgery.graph import Graph
 from kexue.nn.embeddings import SegmentEmbedding
 from kexue.nn.positions.base import PositionEncoding
 
-__all__ = ["Row", "batch", "bucket", "read"]
+__all__ = ["ROOM", "Row", "batch", "bucket", "read"]
 
 SMALLEST = 16
+ROOM = 64
+"""Slots for generated tokens at least: they cost little, and each other number of them is a compilation."""
 
 
-def bucket(n: int, limit: int | None = None) -> int:
-    """The least of 16, 32, 64 ... that is at least ``n``; ``limit`` at most."""
-    size = max(SMALLEST, 1 << (n - 1).bit_length())
+def bucket(n: int, limit: int | None = None, smallest: int = SMALLEST) -> int:
+    """The least of 16, 32, 64 ... (or from ``smallest`` on) that is at least ``n``; ``limit`` at most."""
+    size = max(smallest, 1 << (n - 1).bit_length())
     return size if limit is None else max(n, min(size, limit))
 
 

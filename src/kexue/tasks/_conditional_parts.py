@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -53,7 +53,7 @@ class _Parts:
         if isinstance(conditions, (list, tuple)) and (not conditions or any(c is None for c in conditions)):
             return False
         try:
-            return np.ndim(conditions) == len(self.source.row[0])
+            return np.ndim(cast(Any, conditions)) == len(self.source.row[0])
         except ValueError:  # arrays of several shapes
             return False
 

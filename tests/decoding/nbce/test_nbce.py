@@ -147,8 +147,8 @@ CONFIG = {
 }  # fmt: skip
 
 
-def network(mask):
-    net = Transformer(CONFIG, mask=mask, head="lm")
+def network(mask, **more):
+    net = Transformer(CONFIG | more, mask=mask, head="lm")
     rng = np.random.default_rng(1)
     for weight in net.trainable_weights:
         weight.assign(rng.normal(size=weight.shape).astype("float32") * 0.5)
@@ -168,11 +168,79 @@ def alone(model, row):
 CONTEXTS, PROMPT = [[9, 8, 7, 11], [20, 21]], [5, 6]
 
 
-def test_kexue_rows(causal):
-    rows = KexueRows(causal)
-    first = [[2, *PROMPT], [2, *CONTEXTS[0], *PROMPT], [2, *CONTEXTS[1], *PROMPT]]
-    np.testing.assert_allclose(rows.start(first), [alone(causal, row) for row in first], atol=1e-4)
-    np.testing.assert_allclose(rows.extend(13), [alone(causal, [*row, 13]) for row in first], atol=1e-4)
+COMMON = [2, 3, 4, *range(5, 19)]
+"""Long enough to be read once for all rows."""
+
+
+@pytest.mark.parametrize("start", [[2], COMMON], ids=["", "common"])
+@pytest.mark.parametrize("mask", ["causal", "prefix"] if keras.backend.backend() == "torch" else ["causal"])
+def test_kexue_rows(causal, mask, start):
+    """The cache, with the beginning that rows share or without, and with more slots when they are full, gives what the
+    rows give when they are read anew, and what each gives alone."""
+    model = causal if mask == "causal" else network("prefix", num_segments=2)
+    first = [[*start, *PROMPT], [*start, *CONTEXTS[0], *PROMPT], [*start, *CONTEXTS[1], *PROMPT]]
+    cached, anew = KexueRows(model), KexueRows(model, cached=False)
+    np.testing.assert_allclose(normalised(cached.start(first)), anew.start(first), atol=2e-5)
+    if mask == "causal":
+        np.testing.assert_allclose(anew.start(first), [alone(model, row) for row in first], atol=2e-5)
+    token = 13
+    for _ in range(6):
+        got, want = normalised(cached.extend(token)), anew.extend(token)
+        np.testing.assert_allclose(got, want, atol=2e-5)
+        token = int(want[0].argmax())
+
+
+def test_rows_grow_and_end(causal, monkeypatch):
+    """More slots when they are full; an error where the positions end."""
+    from kexue.decoding.nbce import rows_cached
+
+    monkeypatch.setattr(rows_cached, "ROOM", 2)
+    rows, anew = KexueRows(causal), KexueRows(causal, cached=False)
+    first = [[2, 5], [2, *CONTEXTS[0], 5]]
+    rows.start(first)
+    anew.start(first)
+    for token in (9, 8, 7, 6, 5):
+        got = rows.extend(token)
+        want = anew.extend(token)
+    np.testing.assert_allclose(normalised(got), want, atol=2e-5)
+    rows = KexueRows(network("causal", position="learned"))
+    rows.start([[2] * 31])
+    rows.extend(3)
+    with pytest.raises(ConfigError, match="end at 32"):
+        rows.extend(3)
+    with pytest.raises(ConfigError, match="start"):
+        KexueRows(causal).extend(3)
+    with pytest.raises(ConfigError, match="start"):
+        KexueRows(causal, cached=False).extend(3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"pooling": "mean"}, {"pooling": "max"}, {"pooling": lambda c: c.min(-2)}, {"beta": "exact"}],
+    ids=str,
+)
+def test_cached_answers(causal, options):
+    """The same tokens and contexts with the cache and without; the order of contexts does not matter."""
+    answers = [
+        NBCE(KexueRows(causal, cached=cached), start=COMMON, temperature=0, **options).generate(
+            contexts, PROMPT, max_tokens=5
+        )
+        for cached, contexts in ((True, CONTEXTS), (False, CONTEXTS), (True, CONTEXTS[::-1]))
+    ]
+    assert answers[0].tokens == answers[1].tokens == answers[2].tokens
+    assert answers[0].contexts == answers[1].contexts == [1 - n for n in answers[2].contexts]
+
+
+def test_one_context_is_greedy_decoding(causal):
+    """n = 1 and beta = 0, nothing cut off: the model's own words."""
+    from kexue.decoding import generate
+
+    nbce = NBCE(KexueRows(causal), start=[2], temperature=0, beta=0.0, top_p=1.0, eta=0.0)
+    written = nbce.generate(CONTEXTS[:1], PROMPT, max_tokens=6).tokens
+    assert written == generate(causal, [[2, *CONTEXTS[0], *PROMPT]], max_tokens=6).best[0]
+    twice = NBCE(KexueRows(causal), start=[2], temperature=0, beta=0.0, pooling="mean", top_p=1.0)
+    repeated = twice.generate(CONTEXTS + CONTEXTS, PROMPT, max_tokens=5)
+    assert repeated.tokens == twice.generate(CONTEXTS, PROMPT, max_tokens=5).tokens
 
 
 def test_generation_step_by_step(causal):
@@ -273,6 +341,8 @@ def test_equal_weights_are_naive_bayes():
         lambda: KexueRows(Transformer(CONFIG, head="lm")),
         lambda: KexueRows(network("causal")).start([[1] * 3, []]),
         lambda: KexueRows(network("causal")).start([[99]]),
+        lambda: KexueRows(network("causal")).start([]),
+        lambda: KexueRows(network("causal"), cached=False).start([[1] * 3, []]),
         lambda: window_layout([], [1]),
         lambda: window_layout([[1]], []),
         lambda: NaiveBayesLM(np.zeros((3, 2)), np.zeros((3, 1)), np.zeros((3, 2)), np.zeros((3, 2))),

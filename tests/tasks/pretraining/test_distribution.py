@@ -37,7 +37,9 @@ print(json.dumps({"losses": losses, "valid": history.history["val_loss"], "devic
 
 
 def start(**arguments):
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    # Without the folder of compiled programs: two processes would read and write it at once.
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = {**os.environ, **quick, "KERAS_BACKEND": "jax", "XLA_FLAGS": ""}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, json.dumps(arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,

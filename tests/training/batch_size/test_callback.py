@@ -19,7 +19,7 @@ def network():
     keras.utils.set_random_seed(1)
     ids, x = keras.Input((5,), dtype="int32"), keras.Input((6,))
     h = keras.layers.Embedding(30, 8)(ids)
-    h = keras.layers.LayerNormalization()(h + keras.layers.MultiHeadAttention(2, 4)(h, h))
+    h = keras.layers.LayerNormalization()(h + keras.layers.Attention()([h, h]))
     h = keras.layers.Concatenate()([keras.layers.Flatten()(h), x])
     h = keras.layers.BatchNormalization()(keras.layers.Dense(16, activation="gelu")(h))
     model = keras.Model([ids, x], keras.layers.Dense(2)(keras.layers.Dropout(0.1)(h)))

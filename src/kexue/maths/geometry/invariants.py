@@ -61,6 +61,8 @@ class Invariants:
 
     @cached_property
     def _ricci_squared(self) -> Element:
+        if self.dimension == 2:  # R_ab = R g_ab / 2
+            return self.kretschmann() / 2
         m = self.curvature.ricci_mixed
         n = self.dimension
         return self.field.sum(m[a][b] * m[b][a] for a in range(n) for b in range(n) if m[a][b] and m[b][a])
