@@ -62,7 +62,7 @@ def trained(
 
 def written(task: Seq2Seq, test: Sequence[Pair], beam: int) -> Any:
     """Scores of the test pairs, greedily with ``beam=1``."""
-    return task.evaluate(test, Greedy() if beam == 1 else Beam(beam), batch_size=32)
+    return task.evaluate(test, Greedy() if beam == 1 else Beam(beam, length_penalty=1.0), batch_size=32)
 
 
 def row(name: str, scores: Mapping[str, float], perplexity: float | None = None) -> str:

@@ -49,7 +49,9 @@ def generate(
         ),
     ] = None,
     best: Annotated[int, typer.Option(min=1, help="Results of each text.")] = 1,
-    length_penalty: Annotated[float, typer.Option(help="Above 0 longer results gain.")] = 0.0,
+    length_penalty: Annotated[
+        float, typer.Option(help="Above 0 longer results gain; 1 compares means of a token.")
+    ] = 1.0,
     sample: Annotated[bool, typer.Option("--sample", help="Draw at random instead of by beams.")] = False,
     temperature: Annotated[float, typer.Option(help="Of --sample.")] = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="Of --sample; 0 for all tokens.")] = 0,

@@ -208,7 +208,7 @@ class Seq2Seq:
 
         Args:
             texts: sources.
-            search: of `kexue.decoding`; ``Beam(4)`` by default.
+            search: of `kexue.decoding`; ``Beam(4, length_penalty=1.0)`` by default.
             **options: of `kexue.decoding.generate`; ``max_tokens`` is ``max_target`` by default.
 
         Raises:
@@ -219,7 +219,7 @@ class Seq2Seq:
         options = {"max_tokens": self.max_target, "stop": self.stop} | options
         if not sources:
             return Generation([])
-        return generate(self.model, sources, Beam(4) if search is None else search, **options)
+        return generate(self.model, sources, Beam(4, length_penalty=1.0) if search is None else search, **options)
 
     def predict(self, texts: str | Iterable[str], search: Search | None = None, **options: Any) -> Any:
         """The best target of each text, or of one; arguments as in `generate`."""
