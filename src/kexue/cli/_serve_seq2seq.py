@@ -17,7 +17,7 @@ EVALUATE = (*PREDICT, "outputs")
 
 
 def _options(beam: int, max_tokens: int | None) -> dict[str, Any]:
-    chosen: dict[str, Any] = {"search": Greedy() if beam == 1 else Beam(beam)}
+    chosen: dict[str, Any] = {"search": Greedy() if beam == 1 else Beam(beam, length_penalty=1.0)}
     return chosen if max_tokens is None else chosen | {"max_tokens": max_tokens}
 
 
