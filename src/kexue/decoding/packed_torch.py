@@ -41,6 +41,7 @@ class Matrix:
     def __init__(self, transposed: bool = False) -> None:
         self.transposed = transposed
         self._key: tuple[int, int] | None = None
+        self._weight: Any = None  # held, so that no other tensor can come to lie where it lies
         self._packed: Any = None
 
     def __call__(self, x: Any, weight: Any, bias: Any = None) -> Any:
@@ -67,7 +68,7 @@ class Matrix:
             return None
         key = (weight.data_ptr(), weight._version)
         if key != self._key:
-            self._key, self._packed = key, None
+            self._key, self._weight, self._packed = key, weight, None
             if _has_room(4 * weight.numel()):
                 matrix = weight.detach() if self.transposed else weight.detach().t()
                 self._packed = _KERNELS._reorder_linear_weight(matrix, ROWS)
