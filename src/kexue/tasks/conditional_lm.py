@@ -17,7 +17,8 @@ from kexue.tasks._conditional import ConditionedBatches, first_token, texts_of
 from kexue.tasks._conditional_parts import Probabilities, Writing
 from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import stop_token
-from kexue.tasks._train import check_numbers, train
+from kexue.tasks._train import check_numbers
+from kexue.tasks._train import train as run_training
 from kexue.text import Tokenizer
 from kexue.training.seeding import seeded_weights
 
@@ -160,7 +161,7 @@ class ConditionalLM(Probabilities, Writing):
 
     def fit(
         self,
-        train_data: Iterable[Mapping[str, Any]],
+        train: Iterable[Mapping[str, Any]],
         valid: Iterable[Mapping[str, Any]] | None = None,
         *,
         epochs: int = 10,
@@ -185,7 +186,7 @@ class ConditionalLM(Probabilities, Writing):
         epoch of least ``val_loss`` stay.
 
         Args:
-            train_data: ``{"text": str, "label": str}``, or ``{"text": str, "condition": vector or array}``; None
+            train: ``{"text": str, "label": str}``, or ``{"text": str, "condition": vector or array}``; None
                 instead of a label or condition: a text that is learned under the null condition.
             valid: examples to choose the best epoch by.
             epochs: how often to go over the data.
@@ -220,10 +221,10 @@ class ConditionalLM(Probabilities, Writing):
         rate = max(learning_rate, min(10 * learning_rate, 1e-3))
         rate = rate if condition_learning_rate is None else condition_learning_rate
         order = {"seed": seed, "steps": steps_per_epoch, "dropout": condition_dropout}
-        batches = self._read_batches(train_data, "train", batch_size, **order)
+        batches = self._read_batches(train, "train", batch_size, **order)
         held = None if valid is None else self._read_batches(valid, "valid", batch_size)
         own = "|".join(f"^{re.escape(v.path)}$" for v in self.source.trainable_variables)
-        history, self.best_epoch = train(
+        history, self.best_epoch = run_training(
             self._network,
             batches,
             held,
