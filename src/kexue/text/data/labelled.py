@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kexue.errors import ConfigError, DataError
-from kexue.text.data.records import check_condition, iterate_json
+from kexue.text.data.records import check_condition, checked_records, iterate_json
 from kexue.text.data.sources import read_lines, read_source
 
 __all__ = ["LABELLED_FORMATS", "read_labelled_texts"]
@@ -37,17 +37,8 @@ def read_labelled_texts(
     lines = read_lines(name, data)
     first = next((line for line in lines if line is None or line.strip()), None) or ""
     json = first.lstrip().startswith(("{", "[{")) or first.strip() == "["
-    found = []
-    for number, record in iterate_json(name, lines) if format == "jsonl" or json else _columns(lines):
-        try:
-            if isinstance(record, DataError):
-                raise record
-            found.append(_checked(record))
-        except DataError as error:
-            raise DataError(f"{name}:{number}: {error}") from None
-    if not found:
-        raise DataError(f"{name}: holds no texts")
-    return found
+    records = iterate_json(name, lines) if format == "jsonl" or json else _columns(lines)
+    return checked_records(name, records, _checked, "texts")
 
 
 def _columns(lines: list[str | None]) -> Iterator[tuple[int, Any]]:

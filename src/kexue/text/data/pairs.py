@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kexue.errors import ConfigError, DataError
-from kexue.text.data.records import iterate_json
+from kexue.text.data.records import checked_records, iterate_json
 from kexue.text.data.sources import read_lines, read_source
 
 __all__ = ["PAIR_FORMATS", "read_pairs"]
@@ -42,17 +42,8 @@ def read_pairs(path: str | os.PathLike[str], format: str = "auto", *, split: str
     name, data = read_source(path, split)
     lines = read_lines(name, data)
     kind = _guess(lines) if format == "auto" else format
-    found = []
-    for number, record in iterate_json(name, lines) if kind == "jsonl" else _columns(lines, _COLUMNS[kind]):
-        try:
-            if isinstance(record, DataError):
-                raise record
-            found.append(_pair(record))
-        except DataError as error:
-            raise DataError(f"{name}:{number}: {error}") from None
-    if not found:
-        raise DataError(f"{name}: holds no pairs")
-    return found
+    records = iterate_json(name, lines) if kind == "jsonl" else _columns(lines, _COLUMNS[kind])
+    return checked_records(name, records, _pair, "pairs")
 
 
 def _guess(lines: list[str | None]) -> str:

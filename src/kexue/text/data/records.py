@@ -1,18 +1,28 @@
 """Checking one example, and readers of the JSON formats."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kexue.errors import DataError
 
-__all__ = ["JSON_READERS", "Example", "check_condition", "check_example", "iterate_json", "json_format"]
+__all__ = [
+    "JSON_READERS",
+    "Example",
+    "check_condition",
+    "check_example",
+    "checked_records",
+    "iterate_json",
+    "json_format",
+]
 
 Example = dict[str, Any]
 """``{"text": str, "entities": [{"start": int, "end": int, "label": str}]}``, end exclusive, in characters; where
 the text has a condition, also ``"condition": [float, ...]``."""
+
+Checked = TypeVar("Checked")
 
 _NUMBERS = (int, float, np.integer, np.floating)
 _LARGEST = float(np.finfo("float32").max)
@@ -75,6 +85,33 @@ def check_condition(value: Any) -> list[float]:
                 f"the condition must be a list of finite 32-bit numbers. Received at place {place}: {number!r:.80}"
             )
     return [float(number) for number in numbers]
+
+
+def checked_records(
+    name: str, records: Iterable[tuple[int, Any]], check: Callable[[Any], Checked], what: str
+) -> list[Checked]:
+    """What ``check`` makes of each record.
+
+    Args:
+        name: of the file, for messages.
+        records: line numbers and records; a DataError stands for a broken one.
+        check: raises DataError for what is wrong with a record.
+        what: the records are, for the message where there are none.
+
+    Raises:
+        DataError: names the line.
+    """
+    found = []
+    for number, record in records:
+        try:
+            if isinstance(record, DataError):
+                raise record
+            found.append(check(record))
+        except DataError as error:
+            raise DataError(f"{name}:{number}: {error}") from None
+    if not found:
+        raise DataError(f"{name}: holds no {what}")
+    return found
 
 
 def iterate_json(name: str, lines: list[str | None]) -> Iterator[tuple[int, Any]]:
