@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from kexue.text import Encoding, Tokenizer
+from kexue.text.answer_scores import longest_common_run
 
 # What the evaluation of CMRC 2018 leaves out before it compares.
 PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》…·、「」（）－～『』")
@@ -158,16 +159,3 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
         if common:
             best = max(best, 2 * common / (len(predicted) + len(gold)))
     return best
-
-
-def longest_common_run(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """Length of the longest contiguous run that both hold."""
-    longest, before = 0, [0] * (len(second) + 1)
-    for item in first:
-        now = [0] * (len(second) + 1)
-        for j, other in enumerate(second):
-            if item == other:
-                now[j + 1] = before[j] + 1
-                longest = max(longest, now[j + 1])
-        before = now
-    return longest
