@@ -55,6 +55,8 @@ def open_model(
     if given is None:
         options: dict[str, Any] = {"head": head, "keep_tokens": keep, "dtype": dtype} | model_changes
         return Transformer.from_pretrained(path, mask=mask, **options), tokenizer
+    if keep is not None:
+        model_changes["vocabulary_size"] = len(keep)
     given = {"vocabulary_size": tokenizer.vocabulary_size} | given | model_changes
     return Transformer(TransformerConfig.from_dict(given), mask=mask, head=head, dtype=dtype), tokenizer
 

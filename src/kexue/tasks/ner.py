@@ -16,9 +16,10 @@ from kexue.tasks._conditions import texts_with_conditions
 from kexue.tasks._fit import Training
 from kexue.tasks._forward import compiled_forward
 from kexue.tasks._heads import PointerHead, make_head
+from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._recognise import recognise, run_windows
 from kexue.tasks._windows import Document, check_examples, cut, merge_blocks
-from kexue.text import Tokenizer, simplify_vocabulary
+from kexue.text import Tokenizer
 from kexue.training.seeding import seeded_weights
 
 __all__ = ["NER", "PointerScores"]
@@ -86,11 +87,7 @@ class NER(Training):
         dtype: Any = None,
     ) -> None:
         self.labels = _checked_labels(labels)
-        if tokenizer.vocabulary_size > encoder.config.vocabulary_size:
-            raise ConfigError(
-                f"the tokenizer has {tokenizer.vocabulary_size} tokens, the encoder's table only "
-                f"{encoder.config.vocabulary_size} rows. Use the tokenizer of the checkpoint."
-            )
+        check_vocabulary(encoder, tokenizer)
         if encoder.config.position == "learned":
             max_length = min(max_length, encoder.config.max_length - encoder.config.position_offset)
         room = max_length - tokenizer.special_count()
@@ -169,30 +166,10 @@ class NER(Training):
             model_changes = {"dropout": dropout, "attention_dropout": dropout} | model_changes
         if condition_size is not None:
             model_changes["condition_size"] = condition_size
-        given: dict[str, Any] | None = None
-        path: Any = path_or_config
-        if isinstance(path_or_config, TransformerConfig):
-            given = path_or_config.to_dict()
-        elif isinstance(path_or_config, Mapping):
-            given = dict(path_or_config)
-        if tokenizer is None:
-            if given is not None:
-                raise ConfigError("a configuration alone has no tokenizer: pass tokenizer=.")
-            tokenizer = Tokenizer.from_pretrained(path, pre_tokenize=pre_tokenize)
-        keep: Any = keep_tokens
-        if isinstance(keep_tokens, str):
-            if keep_tokens != "simplified":
-                raise ConfigError(f"keep_tokens must be 'simplified' or ids. Received: keep_tokens={keep_tokens!r}")
-            simplified = simplify_vocabulary(tokenizer)
-            keep, tokenizer = simplified.keep_tokens.tolist(), tokenizer.with_vocabulary(simplified.vocabulary)
+        if tokenizer is None and not isinstance(path_or_config, TransformerConfig | Mapping):
+            tokenizer = Tokenizer.from_pretrained(path_or_config, pre_tokenize=pre_tokenize)
         with seeded_weights(seed):
-            if given is None:
-                encoder = Transformer.from_pretrained(path, keep_tokens=keep, dtype=dtype, **model_changes)
-            else:
-                if keep is not None:
-                    model_changes["vocabulary_size"] = len(keep)
-                given = {"vocabulary_size": tokenizer.vocabulary_size} | given | model_changes
-                encoder = Transformer(TransformerConfig.from_dict(given), dtype=dtype)
+            encoder, tokenizer = open_model(path_or_config, tokenizer, keep_tokens, dtype=dtype, **model_changes)
             return cls(
                 encoder,
                 tokenizer,
