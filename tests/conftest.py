@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 # Many tests build the same tiny models anew: what JAX has compiled once in this run (of one worker, with the processes
 # that it starts) is read from a folder that goes away with it. JAX looks at these when it is imported.
@@ -20,6 +21,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.
 
 import kexue  # noqa: F401  chooses the Keras backend before a test imports Keras
 
+# By hand every run draws new examples; CI draws the same ones each time, so that a change is judged by what it changes.
+settings.register_profile("kexue", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("kexue")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -28,6 +33,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     random.seed(seed)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two workers must give a test one name: an address in it is another in each process."""
+    unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unstable:
+        raise pytest.UsageError(f"give these parameters ids that hold no address: {unstable}")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -83,7 +83,7 @@ def test_split_keeps_articles_whole() -> None:
     assert not {q.article for q in first} & {q.article for q in second}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 8), st.integers(1, 4), st.integers(0, 10_000))
 def test_best_span_against_brute_force(size: int, longest: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -97,7 +97,7 @@ def test_best_span_against_brute_force(size: int, longest: int, seed: int) -> No
     assert (score, span) == (max(fits) if fits else (-np.inf, None))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text("ab中国", max_size=12), st.text("ab中国", max_size=12))
 def test_longest_common_run(first: str, second: str) -> None:
     found = SequenceMatcher(None, first, second, autojunk=False).find_longest_match()

@@ -38,7 +38,7 @@ def test_long_messages_equal_division_bit_by_bit(size):
     assert crc32c(data) == by_bits(data.tobytes())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 300_000), st.integers(0, 300_000), st.integers(0, 2**32 - 1))
 def test_a_message_may_come_in_two_parts(first, second, seed):
     data = np.random.default_rng(seed).integers(0, 256, first + second, dtype=np.uint8)

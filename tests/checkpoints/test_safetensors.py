@@ -42,7 +42,7 @@ LAYOUTS = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LAYOUTS, st.integers(0, 1000), st.one_of(st.none(), st.integers(1, 400)))
 def test_round_trip(tmp_path_factory, layout, seed, limit):
     tensors = tensors_of(layout, seed)

@@ -137,7 +137,7 @@ class TestAgainstTensorFlow:
         assert "bert/embeddings/word_embeddings" in self.compare(tf, prefix)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: name[0] != "\0"),
@@ -355,7 +355,7 @@ def test_truncated_data_is_known_before_anything_is_read(tmp_path):
         open_checkpoint(tmp_path / "m")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60), st.binary(max_size=20))
 def test_any_bytes_as_an_entry(tmp_path_factory, value, key):
     prefix = forge(tmp_path_factory.mktemp("forged"), (b"\1" + key, value))
@@ -366,7 +366,7 @@ def test_any_bytes_as_an_entry(tmp_path_factory, value, key):
         pass
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300))
 def test_any_bytes_as_a_table(data):
     with contextlib.suppress(WireError):

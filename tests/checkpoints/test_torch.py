@@ -63,7 +63,7 @@ def states(draw):
     return state
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(states(), st.sampled_from(FORMATS))
 def test_any_layout_equals_torch_load(tmp_path_factory, state, options):
     path = tmp_path_factory.mktemp("torch") / "m.bin"

@@ -230,7 +230,7 @@ def test_nonsense(program):
         load_pickle(BytesSource(program), "here")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=40), st.integers(0, 200), st.integers(0, 30))
 def test_any_bytes_in_the_middle_of_a_program(junk, at, skip):
     good = tensor()
@@ -238,7 +238,7 @@ def test_any_bytes_in_the_middle_of_a_program(junk, at, skip):
         load_pickle(BytesSource(good[:at] + junk + good[at + skip :]), "here")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=8), st.integers(0, 140), st.integers(0, 8))
 def test_any_program_over_a_small_storage(tmp_path_factory, junk, at, skip):
     """The archive is sound and its checksums are right, only the program is not."""

@@ -56,7 +56,7 @@ scores_and_targets = st.integers(1, 8).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scores_and_targets)
 def test_equals_definition_and_pairwise_form(case):
     scores, targets = case

@@ -16,8 +16,7 @@ from kexue.nn import masks
 from kexue.nn.attention.plumbing import AttentionMask
 from kexue.nn.masks import Bidirectional, Causal, Mask, Permuted, Prefix, SameDocument, Window
 
-settings.register_profile("masks", deadline=None, max_examples=25)
-settings.load_profile("masks")
+few = settings(max_examples=25)
 
 
 def dense(mask, length=None, **facts):
@@ -103,6 +102,7 @@ def by_row(facts):
     return [{name: value[i] for name, value in facts.items()} for i in range(len(facts["order"]))]
 
 
+@few
 @given(rules, batches())
 def test_any_rule_equals_the_double_loop(rule, batch):
     length, facts, padding = batch
@@ -110,6 +110,7 @@ def test_any_rule_equals_the_double_loop(rule, batch):
     np.testing.assert_array_equal(got, brute(rule, length, by_row(facts), padding, documents=True))
 
 
+@few
 @given(rules.filter(lambda rule: "document" not in rule.needs), batches())
 def test_without_documents_and_padding(rule, batch):
     length, facts, _ = batch
@@ -118,6 +119,7 @@ def test_without_documents_and_padding(rule, batch):
     np.testing.assert_array_equal(np.broadcast_to(dense(rule, length, **facts), want.shape), want)
 
 
+@few
 @given(leaves, leaves, batches())
 def test_combinations_obey_boolean_algebra(a, b, batch):
     length, facts, _ = batch
@@ -135,6 +137,7 @@ def test_combinations_obey_boolean_algebra(a, b, batch):
     np.testing.assert_array_equal(m(a | ~a), same)
 
 
+@few
 @given(rules)
 def test_configuration_round_trip(rule):
     config = json.loads(json.dumps(masks.to_config(rule)))
@@ -146,6 +149,7 @@ def test_configuration_round_trip(rule):
     assert masks.get(rule) is rule
 
 
+@few
 @given(rules, batches(), st.integers(0, 4))
 def test_query_offset_is_a_slice_of_the_full_mask(rule, batch, start):
     """Cached decoding: queries start in the middle of the keys."""
@@ -166,6 +170,7 @@ pairs = st.recursive(
 )
 
 
+@few
 @given(pairs, st.integers(1, 8))
 def test_lowering_is_exact(rule, length):
     want, low = dense(rule, length)[0], rule.lowering()
@@ -193,6 +198,7 @@ def test_lowering_takes_the_cheap_forms():
         assert rule.lowering().dense, rule
 
 
+@few
 @given(rules, batches(), st.booleans(), st.booleans())
 def test_attention_mask_layer_and_causal_flag_equal_dense(rule, batch, pad, documents):
     """What attention is told, the tensor and the flag together, is the rule."""

@@ -18,7 +18,7 @@ spans = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from
 examples = st.lists(st.tuples(spans, spans), max_size=5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(examples)
 def test_equals_set_counts(pairs):
     result = span_scores([p for p, _ in pairs], [g for _, g in pairs])

@@ -73,7 +73,7 @@ def test_layouts_differ_by_a_permutation():
     np.testing.assert_allclose(rope(x, positions)[:, to_half], rope(x[:, to_half], positions, layout="half"), atol=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 100_000), st.integers(0, 500), st.sampled_from(LAYOUTS), st.integers(1, 8))
 def test_norm_and_shift(shift, distance, layout, half):
     """Rotation keeps the norm; the score of a pair depends on the distance alone, up to positions of 1e5."""

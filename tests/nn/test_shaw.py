@@ -80,7 +80,7 @@ def test_any_positions_and_any_mask():
     np.testing.assert_allclose(got[0, 2], as_numpy(layer.output_bias), atol=1e-6)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(-10_000, 10_000))
 def test_only_distances_count(shift):
     position, layer = build()

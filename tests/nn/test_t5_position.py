@@ -85,7 +85,7 @@ def test_bias(bidirectional):
         np.testing.assert_allclose(bias[b, h, i, j], table[bucket, h], rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 100_000), st.booleans())
 def test_only_distances_count(shift, bidirectional):
     layer = T5Position(2, 8, 20, bidirectional)

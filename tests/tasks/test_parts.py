@@ -23,7 +23,7 @@ def head(name="global_pointer"):
 
 
 @given(st.integers(0, 90), st.integers(3, 20), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_windows_cover_and_merge(size, max_length, data):
     stride = data.draw(st.integers(1, max_length - 2))
     document = cut(TOKENIZER.encode("我" * size), max_length, stride)

@@ -4,14 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from tests.text.spiece import write
 from tests.text.spiece_families import FILES, FIRST, family_bytes
 
 from kexue.text import Tokenizer
-
-settings.register_profile("kexue", deadline=None)
-settings.load_profile("kexue")
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 CHARS = list("abcdefghijklmnopqrstuvwxyzαβσ0123456789中国北京上海天气今好不错的了。，！？,.!?()[]'\"-中ａᄀが❤")

@@ -74,14 +74,14 @@ def test_sogou_by_hand() -> None:
     assert sogou_f1("", ["a"]) == 0 == sogou_f1("b", ["a"])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text("ab中国", max_size=12), st.text("ab中国", max_size=12))
 def test_longest_common_run(first: str, second: str) -> None:
     found = SequenceMatcher(None, first, second, autojunk=False).find_longest_match()
     assert longest_common_run(list(first), list(second)) == found.size
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text("甲乙丙丁", min_size=1, max_size=8), st.lists(st.text("甲乙丙丁", min_size=1, max_size=8), min_size=1))
 def test_bounds(text: str, answers: list[str]) -> None:
     """In [0, 1], 1 exactly for an equal text; F1 of SogouQA is never below that of CMRC 2018 for plain characters."""

@@ -7,7 +7,7 @@ import signal
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.training import loading_functions as functions
 
@@ -28,7 +28,6 @@ def plain(batches):
     return [{key: value.tolist() for key, value in batch.items()} for batch in batches]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12), st.booleans(), st.booleans(), st.integers(0, 3))
 def test_every_example_comes_once_an_epoch(count, batch_size, shuffle, drop, seed):
     if drop and count < batch_size:
@@ -49,7 +48,6 @@ def test_every_example_comes_once_an_epoch(count, batch_size, shuffle, drop, see
             assert flat == list(range(kept))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4), st.booleans())
 def test_hosts_get_disjoint_parts_of_the_same_global_batches(count, batch_size, hosts, drop):
     def loaders():

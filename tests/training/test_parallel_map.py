@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.training import loading_functions as functions
 
@@ -185,7 +185,6 @@ def lives(pid):
         return False
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(1, 50), st.integers(0, 5))
 def test_buffered_shuffle_gives_every_item_once_and_none_too_early(count, size, seed):
     shuffled = list(buffered_shuffle(iter(range(count)), size, seed=seed))

@@ -217,7 +217,7 @@ def test_rows_grow_and_end(causal, monkeypatch):
 @pytest.mark.parametrize(
     "options",
     [{}, {"pooling": "mean"}, {"pooling": "max"}, {"pooling": lambda c: c.min(-2)}, {"beta": "exact"}],
-    ids=str,
+    ids=["default", "mean", "max", "callable", "exact"],
 )
 def test_cached_answers(causal, options):
     """The same tokens and contexts with the cache and without; the order of contexts does not matter."""

@@ -51,7 +51,7 @@ def close(a, b):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(expressions(), expressions(), expressions())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_field_axioms(backend, one, two, three):
     field = Field("x y", backend=backend)
     a, b, c = field.convert_all([one, two, three])
@@ -72,7 +72,7 @@ def test_field_axioms(backend, one, two, three):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(expressions(), expressions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_values_zero_test_and_derivation(backend, one, two):
     """Conversion keeps the value; zero exactly where SymPy's value is zero; derivatives against sympy.diff."""
     field = Field("x y", backend=backend)
@@ -88,7 +88,7 @@ def test_values_zero_test_and_derivation(backend, one, two):
 
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="python-flint is not installed")
 @given(expressions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_backends_give_equal_results(text):
     shown = []
     for backend in BACKENDS:
@@ -175,7 +175,7 @@ NESTED = [
 @given(
     st.lists(st.tuples(st.sampled_from(NESTED), st.sampled_from(NESTED), st.integers(-3, 3)), min_size=1, max_size=3)
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_roots_of_squares_have_the_right_sign(terms):
     """sqrt((...)^2) is the absolute value at a point where all that is told to be positive is positive."""
     inner = "+".join(f"({n})*{a}*{b}" for a, b, n in terms)
@@ -397,7 +397,7 @@ def roots_of_quotients():
 
 
 @given(st.lists(roots_of_quotients(), min_size=1, max_size=3))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_roots_have_their_values_where_the_assumptions_hold(texts):
     """Whatever was assumed on the way: at points where it holds the values are the principal ones."""
     field = Field("x y")

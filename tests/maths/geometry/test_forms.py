@@ -29,7 +29,7 @@ VECTOR = st.lists(st.sampled_from(SCALARS), min_size=4, max_size=4)
 
 
 @given(any_form(), any_form(2), any_form(1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_wedge_and_d(a, b, c):
     sign = (-1) ** (a.degree * b.degree)
     assert a.wedge(b) == b.wedge(a) * sign
@@ -39,7 +39,7 @@ def test_wedge_and_d(a, b, c):
 
 
 @given(any_form(), any_form(2), VECTOR)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_interior_product_and_lie_derivative(a, b, v):
     product = a.wedge(b)
     if a.degree and b.degree:
@@ -52,7 +52,7 @@ def test_interior_product_and_lie_derivative(a, b, v):
 
 
 @given(form_of_degree(1), VECTOR)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_cartans_formula_is_the_lie_derivative_of_a_covector(a, v):
     g = Metric([[1 if i == j else 0 for j in range(4)] for i in range(4)], field=FIELD)
     tensor = Tensor(g.coordinate_frame, "d", a.components)

@@ -75,7 +75,7 @@ def test_linear_attention_writes_its_matrix_out(mask):
             assert (rank(p) <= 2).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_bounds(seed, keys):
     rng = np.random.default_rng(seed)

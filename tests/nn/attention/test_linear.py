@@ -180,7 +180,7 @@ def test_rotary_positions(feature, name):
     np.testing.assert_allclose(as_numpy(got), want, atol=3e-5, rtol=1e-4)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from([1, 9, 12]), st.sampled_from([1, 4, 14]), st.booleans(), st.booleans()
 )

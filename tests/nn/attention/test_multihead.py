@@ -327,7 +327,7 @@ def test_residual_scores_given_to_one_layer():
     np.testing.assert_allclose(as_numpy(more), want[1], atol=3e-4)
 
 
-@pytest.mark.parametrize(("rotary", "causal"), itertools.product([False, True], repeat=2))
+@pytest.mark.parametrize(("rotary", "causal"), list(itertools.product([False, True], repeat=2)))
 def test_grouped_queries_are_repeated_heads(rotary, causal):
     """A layer with all heads whose keys and values are copies."""
     positions = RotaryPosition(4) if rotary else None

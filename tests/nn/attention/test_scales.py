@@ -136,7 +136,7 @@ def test_the_first_causal_rows():
     assert plus[1, 1] < p[1, 1] / 2
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.sampled_from([0, 1, 2, -1]), st.sampled_from([1, 16]))
 def test_entropy_invariant_softmax(seed, length, axis, floor):
     rng = np.random.default_rng(seed)
@@ -172,7 +172,7 @@ def entropies(p):
     return -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=-1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.floats(0.01, 5))
 def test_entropy_is_log_z_less_the_mean_score(seed, n, factor):
     """H = log Z - <s> = log n + log mean exp(s) - <s>, between 0 and log n."""

@@ -32,7 +32,7 @@ def conv(size, causal=False, width=3):
     return layer
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.booleans(), st.integers(1, 9), st.booleans(), st.booleans(), st.integers(0, 10**6))
 def test_convolution_by_hand(half, causal, length, padded, packed, seed):
     """Against a loop over tokens and offsets; what is padding or of another document counts as zero."""

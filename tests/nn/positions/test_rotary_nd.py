@@ -42,7 +42,7 @@ def axis_generators(dim, axes, split="half", base=10000.0):
     return b
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3), st.integers(1, 3), st.sampled_from(["half", "alternate"]),
     st.sampled_from(["interleaved", "half"]), st.booleans(), st.integers(0, 10**6),

@@ -134,7 +134,7 @@ def test_values_are_turned_without_the_temperature():
     assert np.abs(got - v)[:, 1:].max() > 0.1
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 99_900), st.integers(0, 100), st.sampled_from(sorted(SCALINGS)))
 def test_positions_to_1e5(shift, distance, name):
     layer = RotaryPosition(8, scaling=options(name))
