@@ -5,9 +5,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from keras import ops
 
 from kexue.decoding.choosing import HIDDEN, Plan, _repeated, choose, log_probabilities
+from kexue.decoding.filters import nucleus
 from kexue.decoding.strategies import Sample
 from kexue.decoding.tokens import mark
 
@@ -21,13 +25,8 @@ def filtered(search: Sample) -> np.ndarray:
     order = np.argsort(-p, kind="stable")
     keep = list(order[: search.top_k or SIZE])
     total = p[keep].sum()
-    nucleus: list[int] = []
-    for token in keep:
-        if p[nucleus].sum() / total >= search.top_p:
-            break
-        nucleus.append(token)
-    if search.top_p == 1:
-        nucleus = keep
+    likelier = [sum(p[i] for i in keep if p[i] > p[token]) for token in keep]
+    nucleus = [token for token, mass in zip(keep, likelier, strict=True) if mass / total < search.top_p]
     final = [t for t in nucleus if p[t] >= search.min_p * p[nucleus].max()]
     out = np.zeros(SIZE)
     out[final] = p[final] / p[final].sum()
@@ -65,6 +64,24 @@ def test_distribution(search: Sample) -> None:
     tokens = ops.convert_to_numpy(after["tokens"])[0]
     log_p = LOGITS / search.temperature - np.log(np.exp(LOGITS / search.temperature).sum())
     np.testing.assert_allclose(ops.convert_to_numpy(after["score"])[0], log_p[tokens], atol=1e-5)
+
+
+@given(
+    hnp.arrays("int32", (3, 50), elements=st.integers(-320, 320)).map(lambda n: n.astype("float32") / 16),
+    st.floats(0.01, 0.999),
+    st.sampled_from([0.0, -1e30]),
+)
+@settings(max_examples=60)
+def test_nucleus(logits: np.ndarray, p: float, last: float) -> None:
+    """Against the definition in float64; where the mass before a token is within rounding of ``p``, either is right."""
+    logits[:, -1] += np.float32(last)
+    found = ops.convert_to_numpy(nucleus(ops.convert_to_tensor(logits), np.float32(p)))
+    masses = np.exp(logits.astype("float64") - logits.max(1, keepdims=True))
+    masses /= masses.sum(1, keepdims=True)
+    likelier = np.array([[row[x > x[i]].sum() for i in range(50)] for x, row in zip(logits, masses, strict=True)])
+    clear = np.abs(likelier - p) > 1e-5
+    np.testing.assert_array_equal(found[clear], (likelier < p)[clear])
+    assert found.any(1).all()
 
 
 @pytest.mark.parametrize("of_prompt", [False, True])

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import ops
 
+from kexue.decoding.filters import draw, nucleus
 from kexue.decoding.strategies import Beam, Sample, Search
 from kexue.decoding.tokens import mark
 
@@ -117,8 +118,8 @@ def choose(plan: Plan, carry: dict[str, Any], data: dict[str, Any], logits: Any)
     may, ends = allowed(plan, carry, data)
     log_p = ops.where(ops.where(data["stop"][None, None], ends[..., None], may), log_p, HIDDEN)
     dead = ops.max(log_p, axis=-1) < HIDDEN / 2
-    draw = _draw(plan.search, carry, data, log_p) if isinstance(plan.search, Sample) else ops.argmax(log_p, axis=-1)
-    token = ops.cast(draw, "int32")
+    pick = _drawn(plan.search, carry, data, log_p) if isinstance(plan.search, Sample) else ops.argmax(log_p, axis=-1)
+    token = ops.cast(pick, "int32")
     running = ops.equal(carry["reason"], RUNNING)
     goes_on = ops.logical_and(running, ops.logical_not(dead))
     gain = ops.take_along_axis(log_p, token[..., None], axis=-1)[..., 0]
@@ -141,24 +142,20 @@ def choose(plan: Plan, carry: dict[str, Any], data: dict[str, Any], logits: Any)
     return carry
 
 
-def _draw(search: Sample, carry: dict[str, Any], data: dict[str, Any], log_p: Any) -> Any:
-    """A token by the inverse of the distribution function, at this step's uniform number."""
+def _drawn(search: Sample, carry: dict[str, Any], data: dict[str, Any], log_p: Any) -> Any:
+    """A token at this step's uniform number."""
     order = None
-    if search.sorted_tokens is not None:
-        size = log_p.shape[-1]
-        log_p, order = ops.top_k(log_p, min(search.sorted_tokens or size, size))
+    if search.sorted_tokens:
+        log_p, order = ops.top_k(log_p, min(search.sorted_tokens, log_p.shape[-1]))
         rank = ops.arange(log_p.shape[-1], dtype="int32")
         log_p = ops.where(rank[None, None] < data["top_k"], log_p, HIDDEN)
-        p = ops.softmax(log_p, axis=-1)
-        before = ops.cumsum(p, axis=-1) - p
-        log_p = ops.where(ops.logical_or(before < data["top_p"], ops.equal(rank, 0)), log_p, HIDDEN)
+    if search.top_p < 1:
+        log_p = ops.where(nucleus(log_p, data["top_p"]), log_p, HIDDEN)
     top = ops.max(log_p, axis=-1, keepdims=True)
     p = ops.where(log_p > HIDDEN / 2, ops.exp(log_p - top), 0.0)
     p = ops.where(p >= data["min_p"], p, 0.0)
-    total = ops.cumsum(p, axis=-1)
     at = ops.broadcast_to(carry["t"], (*log_p.shape[:2], 1))
-    number = ops.take_along_axis(data["uniform"], ops.cast(at, "int32"), axis=-1)  # (B, K, 1)
-    found = ops.argmax(ops.cast(total > number * total[..., -1:], "int32"), axis=-1)
+    found = draw(p, ops.take_along_axis(data["uniform"], ops.cast(at, "int32"), axis=-1))
     if order is None:
         return found
     return ops.take_along_axis(order, ops.cast(found, "int32")[..., None], axis=-1)[..., 0]

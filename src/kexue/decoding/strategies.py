@@ -40,7 +40,8 @@ class Sample(Search):
     Args:
         temperature: p becomes ``p^(1/temperature)``.
         top_k: keep so many most probable tokens; 0 keeps all.
-        top_p: of those keep the fewest most probable ones whose probabilities sum to at least ``top_p``.
+        top_p: of those keep the fewest most probable ones whose probabilities sum to at least ``top_p``, and what is as
+            probable as the last of them.
         min_p: of those keep the ones at least ``min_p`` times as probable as the most probable one.
         n: samples for each prompt.
         seed: row r draws from ``seed + r``, its samples in turn, whatever batch, backend or bucket it is in. A
@@ -70,15 +71,13 @@ class Sample(Search):
         return self.n
 
     @property
-    def sorted_tokens(self) -> int | None:
-        """Tokens that are sorted, None for none, 0 for all."""
-        if self.top_k:
-            return 1 << (self.top_k - 1).bit_length()
-        return None if self.top_p == 1 else 0
+    def sorted_tokens(self) -> int:
+        """Most probable tokens that are sorted, 0 for none."""
+        return 1 << (self.top_k - 1).bit_length() if self.top_k else 0
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return (*super().key, self.sorted_tokens)
+        return (*super().key, self.sorted_tokens, self.top_p < 1)
 
 
 @dataclass(frozen=True)

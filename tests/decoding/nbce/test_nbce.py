@@ -231,6 +231,68 @@ def test_cached_answers(causal, options):
     assert answers[0].contexts == answers[1].contexts == [1 - n for n in answers[2].contexts]
 
 
+class StepByStep:
+    """The same rows without their compiled loop."""
+
+    def __init__(self, model):
+        rows = KexueRows(model)
+        self.start, self.extend = rows.start, rows.extend
+
+
+LAWS = {
+    "default": {"temperature": 0},
+    "sticky": {"temperature": 0, "eta": 5.0, "top_p": 0.5},
+    "mean": {"pooling": "mean", "temperature": 0.8},
+    "max": {"pooling": "max", "temperature": 0, "top_p": 1.0},
+    "exact": {"beta": "exact", "temperature": 1.5},
+    "step": {"beta": lambda t: 0.2 * t, "temperature": 1.0},
+}
+
+
+@pytest.mark.parametrize("options", LAWS.values(), ids=LAWS)
+def test_compiled_loop(causal, options):
+    """One program writes what the loop in Python writes, with the same reports, and a stop token ends both."""
+    contexts = [*CONTEXTS, [3, 3, 4], [11, 12]]
+    whole = NBCE(KexueRows(causal), start=[2], **options)
+    steps = NBCE(StepByStep(causal), start=[2], **options)
+    got, want = (one.generate(contexts, PROMPT, max_tokens=20, seed=3) for one in (whole, steps))
+    assert got.tokens == want.tokens
+    assert got.contexts == want.contexts
+    for name in ("entropy", "log_probs", "without"):
+        np.testing.assert_allclose(
+            [getattr(use, name) for use in got.used], [getattr(use, name) for use in want.used], atol=2e-4
+        )
+    last = want.tokens[-1]
+    seen = []
+    got = whole.generate(contexts, PROMPT, max_tokens=20, seed=3, stop=[last], progress=seen.append)
+    assert got.tokens == want.tokens[: want.tokens.index(last)]
+    assert got.stopped
+    assert [use.token for use in seen] == got.tokens
+
+
+def test_compiled_loop_ends_with_the_positions():
+    rows = KexueRows(network("causal", position="learned"))
+    nbce = NBCE(rows, start=[2], temperature=0)
+    answer = nbce.generate([[3] * 24], [5, 6], max_tokens=20)
+    assert len(answer.tokens) == 32 - 27 + 1  # the last one is not read
+    assert not answer.stopped
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts the programs of JAX")
+def test_programs():
+    """Numbers, contexts and their count are data."""
+    from kexue.decoding.engine import make
+    from kexue.decoding.loop import compilations
+
+    model = network("causal")
+    counts = []
+    for n, contexts in enumerate([[[3, 4], [5], [6, 7]], [[3], [4, 5, 6, 7]], [[9, 8], [7]], [[1, 2], [3], [4]]]):
+        nbce = NBCE(KexueRows(model), start=[2], beta=0.1 * n, eta=0.2 * n, top_p=0.9 - 0.1 * n, temperature=1.0 + n)
+        nbce.generate(contexts, PROMPT, max_tokens=3 + n, stop=[n], seed=n)
+        counts.append(compilations(make(model)))
+    assert len(set(counts)) == 1
+
+
 def test_one_context_is_greedy_decoding(causal):
     """n = 1 and beta = 0, nothing cut off: the model's own words."""
     from kexue.decoding import generate
@@ -334,6 +396,10 @@ def test_equal_weights_are_naive_bayes():
         lambda: combine(np.zeros((3, 4)), beta=-2),
         lambda: combine(np.zeros((3, 4)), pooling="median"),
         lambda: combine(np.zeros((3, 4)), top_p=0),
+        lambda: NBCE(Copier(), beta=-2),
+        lambda: NBCE(Copier(), pooling="median"),
+        lambda: NBCE(Copier(), top_p=2),
+        lambda: NBCE(Copier(), beta=lambda step: -2.0 * step).generate([[1]], [1]),
         lambda: NBCE(Copier(), temperature=-1),
         lambda: NBCE(Copier(), beta="all"),
         lambda: NBCE(Copier()).generate([], [1]),

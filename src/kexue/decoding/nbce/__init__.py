@@ -16,7 +16,7 @@ _HOME = {
     "ParallelWindows": "windows_mask",
     "TransformersRows": "rows_torch",
     "TransformersWindows": "rows_torch",
-    "Used": "generation",
+    "Used": "law",
     "WindowLayout": "windows",
     "combine": "pooling",
     "entropy": "pooling",

@@ -1,21 +1,28 @@
 """The loop of NBCE: contexts in one batch, one token for all of them, and a report of which context spoke."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from kexue.decoding.nbce.pooling import NEVER, Pooling, combine, normalised
+from kexue.decoding.nbce.law import Law, Used, step
+from kexue.decoding.nbce.pooling import Pooling, check
 from kexue.errors import ConfigError
 
-__all__ = ["NBCE", "Answer", "ContextRows", "Used"]
+__all__ = ["NBCE", "Answer", "ContextRows"]
+
+
+CHUNK = 16
+"""Tokens between two looks at a compiled loop."""
 
 
 class ContextRows(Protocol):
     """A causal model that reads several rows and then takes the same token on each, with a cache or without.
 
-    `kexue.decoding.nbce.KexueRows` and `TransformersRows` are two.
+    `kexue.decoding.nbce.KexueRows` and `TransformersRows` are two. A model may write the whole text itself, in one
+    program, by an attribute ``compiled`` with the method ``write`` of `kexue.decoding.nbce.rows_cached.CachedRows`; it
+    is asked unless the pooling is a function.
     """
 
     def start(self, rows: Sequence[Sequence[int]]) -> Any:
@@ -23,25 +30,6 @@ class ContextRows(Protocol):
 
     def extend(self, token: int) -> Any:
         """Append a token to every row: logits (rows, V) of the one after."""
-
-
-@dataclass(frozen=True, eq=False)
-class Used:
-    """What stands behind one token.
-
-    Attributes:
-        token: its id.
-        context: from 0: the context that was chosen (min-entropy pooling), or under which the token is likeliest.
-        entropy: (n,) of the contexts' next-token laws after top-p.
-        log_probs: (n,) of the token under each context, before top-p.
-        without: log-probability of the token without context.
-    """
-
-    token: int
-    context: int
-    entropy: np.ndarray
-    log_probs: np.ndarray
-    without: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +82,7 @@ class NBCE:
             raise ConfigError(f"temperature must be 0 or more. Received: {temperature}")
         if isinstance(beta, str) and beta != "exact":
             raise ConfigError(f"beta must be a number, a function of the step, or 'exact'. Received: {beta!r}")
+        check(0.0 if isinstance(beta, str) or callable(beta) else beta, pooling, top_p)
         self.model, self.beta, self.pooling = model, beta, pooling
         self.eta, self.top_p, self.temperature, self.start = eta, top_p, temperature, list(start)
 
@@ -112,7 +101,7 @@ class NBCE:
         Args:
             contexts: ids of each, without special tokens.
             prompt: ids of the question or text that follows each of them, and stands alone in row 0.
-            max_tokens: at most so many.
+            max_tokens: at most so many, and fewer where the positions of a model with ``compiled`` end.
             stop: ids that end the text.
             seed: of the draws.
             progress: called with each token as it comes.
@@ -128,35 +117,29 @@ class NBCE:
             )
         rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
         rows = [[*self.start, *context, *prompt] for context in ([], *contexts)]
-        logits = self.model.start(rows)
+        law = self._law(max_tokens, stop, rng)
+        compiled = None if callable(self.pooling) else getattr(self.model, "compiled", None)
         used: list[Used] = []
-        previous = None
-        while True:
-            use = self._step(np.asarray(logits, "float64"), previous, len(used), rng)
+        for use in self._steps(rows, law) if compiled is None else compiled.write(rows, law, 1 if progress else CHUNK):
             if use.token in stop:
                 return Answer([u.token for u in used], used, True)
             used.append(use)
             if progress is not None:
                 progress(use)
-            if len(used) == max_tokens:
-                return Answer([u.token for u in used], used, False)
-            previous = use.context
-            logits = self.model.extend(use.token)
+        return Answer([u.token for u in used], used, False)
 
-    def _step(self, logits: np.ndarray, previous: int | None, step: int, rng: np.random.Generator) -> Used:
-        logs = normalised(logits)
-        if self.beta == "exact":
-            found = combine(logs, beta=len(logs) - 2.0, pooling="mean", top_p=1.0, floor=NEVER)
-        else:
-            beta = self.beta(step) if callable(self.beta) else float(self.beta)
-            found = combine(logs, beta=beta, pooling=self.pooling, previous=previous, eta=self.eta, top_p=self.top_p)
-        if self.temperature == 0:
-            token = int(found.log_scores.argmax())
-        else:
-            law = np.exp(normalised(found.log_scores / self.temperature))
-            token = int(rng.choice(len(law), p=law / law.sum()))
-        surest = self.pooling == "min_entropy" and self.beta != "exact"
-        own = logs[1:, token]
-        return Used(
-            token, int(found.context) if surest else int(own.argmax()), found.entropy, own, float(logs[0, token])
-        )
+    def _law(self, steps: int, stop: Collection[int], rng: np.random.Generator) -> Law:
+        exact = isinstance(self.beta, str)
+        betas = np.zeros(steps)
+        if not exact:
+            betas[:] = [self.beta(t) for t in range(steps)] if callable(self.beta) else self.beta
+            check(betas.min(), self.pooling, self.top_p)
+        return Law(self.pooling, exact, betas, rng.random(steps), self.eta, self.top_p, self.temperature, stop)
+
+    def _steps(self, rows: Sequence[Sequence[int]], law: Law) -> Iterator[Used]:
+        data, previous, token = vars(law), -1, 0
+        for t in range(len(law.betas)):
+            logits = self.model.extend(token) if t else self.model.start(rows)
+            found = step(law, np.asarray(logits, "float64"), t, previous, data)
+            token, previous = int(found.token), int(found.context)
+            yield Used(token, previous, found.entropy, found.log_probs, float(found.without))

@@ -17,9 +17,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from kexue.decoding.filters_numpy import sorted_nucleus
 from kexue.errors import ConfigError
 
-__all__ = ["NEVER", "Combined", "Pooling", "combine", "entropy", "exact_naive_bayes", "keep_top_p", "normalised"]
+__all__ = [
+    "NEVER", "Combined", "Pooling", "check", "combine", "entropy", "exact_naive_bayes", "keep_top_p", "merge",
+    "normalised", "number_ops",
+]  # fmt: skip
 
 NEVER = -1e30
 """The logarithm of an impossible token: finite, so that no difference of two is NaN."""
@@ -41,7 +45,7 @@ class Combined(NamedTuple):
     entropy: Any
 
 
-def _ops(array: Any) -> Any:
+def number_ops(array: Any) -> Any:
     """NumPy for its arrays, `keras.ops` for tensors."""
     if isinstance(array, np.ndarray | np.generic | list | tuple | float | int):
         return np
@@ -52,7 +56,7 @@ def _ops(array: Any) -> Any:
 
 def normalised(logits: Any) -> Any:
     """Log-softmax over the last axis; minus infinity becomes `NEVER`."""
-    ops = _ops(logits)
+    ops = number_ops(logits)
     logits = ops.maximum(logits, NEVER)
     logits = logits - ops.max(logits, axis=-1, keepdims=True)
     return ops.maximum(logits - ops.log(ops.sum(ops.exp(logits), axis=-1, keepdims=True)), NEVER)
@@ -65,20 +69,20 @@ def keep_top_p(log_probs: Any, p: float) -> Any:
     """
     if not 0 < p <= 1:
         raise ConfigError(f"top_p must be above 0 and at most 1. Received: {p}")
-    if p == 1:
-        return log_probs
-    ops = _ops(log_probs)
-    order = ops.argsort(-log_probs, axis=-1)
-    probabilities = ops.exp(ops.take_along_axis(log_probs, order, axis=-1))
-    before = ops.cumsum(probabilities, axis=-1) - probabilities
-    places = ops.argsort(order, axis=-1)
-    inside = ops.take_along_axis(before, places, axis=-1) < p
-    return ops.where(inside, log_probs, NEVER)
+    return log_probs if p == 1 else _inside(log_probs, p)
+
+
+def _inside(log_probs: Any, p: Any) -> Any:
+    if number_ops(log_probs) is np:
+        return np.where(sorted_nucleus(np.asarray(log_probs), p), log_probs, NEVER)
+    from kexue.decoding.filters import nucleus
+
+    return number_ops(log_probs).where(nucleus(log_probs, p), log_probs, NEVER)
 
 
 def entropy(log_probs: Any) -> Any:
     """``-sum p log p`` over the last axis, 0 log 0 being 0."""
-    ops = _ops(log_probs)
+    ops = number_ops(log_probs)
     possible = log_probs > NEVER / 2
     finite = ops.where(possible, log_probs, 0.0)
     return -ops.sum(ops.where(possible, ops.exp(finite) * finite, 0.0), axis=-1)
@@ -125,17 +129,44 @@ def combine(
         raise ConfigError(
             f"log_probs must be of shape (..., contexts + 1, V), row 0 without context. Received: {tuple(shape)}"
         )
+    check(beta, pooling, top_p)
+    return merge(
+        log_probs, beta=beta, pooling=pooling, previous=previous, eta=eta, top_p=None if top_p == 1 else top_p,
+        floor=floor,
+    )  # fmt: skip
+
+
+def check(beta: float, pooling: Pooling, top_p: float) -> None:
+    """Raise what `combine` raises for these."""
     if not beta >= -1:
         raise ConfigError(f"beta must be at least -1. Received: {beta}")
     if not callable(pooling) and pooling not in ("min_entropy", "mean", "max"):
         raise ConfigError(f"pooling must be 'min_entropy', 'mean', 'max' or a function. Received: {pooling!r}")
-    ops = _ops(log_probs)
-    log_probs = keep_top_p(ops.maximum(log_probs, NEVER), top_p)
+    if not 0 < top_p <= 1:
+        raise ConfigError(f"top_p must be above 0 and at most 1. Received: {top_p}")
+
+
+def merge(
+    log_probs: Any, *, beta: Any, pooling: Pooling, previous: Any, eta: Any, top_p: Any, floor: float, count: Any = None
+) -> Combined:
+    """`combine` without its checks: numbers may be tensors, ``top_p`` None, and only the first ``count`` contexts are
+    looked at, the entropy of the others being endless."""
+    ops = number_ops(log_probs)
+    log_probs = ops.maximum(log_probs, NEVER)
+    if top_p is not None:
+        log_probs = _inside(log_probs, top_p)
     without, contexts = log_probs[..., 0, :], log_probs[..., 1:, :]
-    entropies = entropy(contexts)
+    number = contexts.shape[-2]
+    place = ops.arange(number)
+    real = None if count is None else ops.arange(float(number)) < count
+
+    def among(values: Any, fill: float) -> Any:
+        return values if real is None else ops.where(real[:, None], values, fill)
+
+    entropies = among(entropy(contexts)[..., None], -NEVER)[..., 0]
     lowered = entropies
     if previous is not None:
-        same = ops.arange(shape[-2] - 1) == (ops.expand_dims(previous, -1) if np.ndim(previous) else previous)
+        same = place == (ops.expand_dims(previous, -1) if np.ndim(previous) else previous)
         lowered = entropies - eta * ops.where(same, 1.0, 0.0)
     surest = ops.argmin(lowered, axis=-1)
     if callable(pooling):
@@ -143,10 +174,11 @@ def combine(
     elif pooling == "min_entropy":
         pooled = ops.take_along_axis(contexts, surest[..., None, None], axis=-2)[..., 0, :]
     elif pooling == "mean":
-        possible = ops.min(contexts, axis=-2) > NEVER / 2
-        pooled = ops.where(possible, ops.mean(contexts, axis=-2), NEVER)
+        possible = ops.min(among(contexts, 0.0), axis=-2) > NEVER / 2
+        mean = ops.sum(among(contexts, 0.0), axis=-2) / (number if count is None else count)
+        pooled = ops.where(possible, mean, NEVER)
     else:
-        pooled = ops.max(contexts, axis=-2)
+        pooled = ops.max(among(contexts, NEVER), axis=-2)
     merged = (1.0 + beta) * pooled - beta * without
     merged = ops.where(without > max(floor, NEVER / 2), merged, pooled)
     return Combined(ops.where(pooled > NEVER / 2, merged, NEVER), surest, entropies)

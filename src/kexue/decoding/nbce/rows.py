@@ -27,6 +27,9 @@ class KexueRows:
         batch_size: rows at a time, without the cache.
         cached: False reads the rows anew at each step, for models that cannot run one token at a time.
 
+    Attributes:
+        compiled: the cache, which also writes a whole answer in one program; None without it.
+
     Raises:
         ConfigError: a bidirectional model, one without the head, ``cached`` and a part that cannot work with a cache.
     """
@@ -40,24 +43,24 @@ class KexueRows:
         if segment is None and isinstance(rule, masks.Prefix):
             segment = 1
         self._forward = Forward(model, segment=segment, pad_id=pad_id, batch_size=batch_size)
-        self._cache = None
+        self.compiled = None
         if cached:
             from kexue.decoding.nbce.rows_cached import CachedRows
 
-            self._cache = CachedRows(model, segment, pad_id)
+            self.compiled = CachedRows(model, segment, pad_id)
         self._rows: list[list[int]] = []
 
     def start(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits (rows, V) of the token after each row; normalised without the cache, as it happens."""
-        if self._cache is not None:
-            return self._cache.start(rows)
+        if self.compiled is not None:
+            return self.compiled.start(rows)
         self._rows = [list(row) for row in rows]
         return self._forward.at(self._rows, [[len(row) - 1] for row in self._rows])[:, 0]
 
     def extend(self, token: int) -> np.ndarray:
         """Append a token to every row: logits (rows, V) of the one after."""
-        if self._cache is not None:
-            return self._cache.extend(token)
+        if self.compiled is not None:
+            return self.compiled.extend(token)
         if not self._rows:
             raise ConfigError("extend() continues rows that start() has read.")
         return self.start([[*row, token] for row in self._rows])
