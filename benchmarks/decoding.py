@@ -4,10 +4,12 @@ Parts (``--parts``, all by default):
 
 - ``greedy``: GPT-2 shapes (124M), random weights, float32, 16 tokens of prompt and 64 generated, batch 1 and 8, against
   ``generate`` of transformers (PyTorch) and of KerasHub (the Keras backend in force). Tokens are compared.
+- ``nucleus``: the same, drawing from the nucleus (top-p 0.9) instead; tokens are random and not compared.
 - ``beam``: a UniLM of BERT-base shapes, 8 prompts, 4 beams, 64 tokens, nothing stops early, against the rule of
   bert4keras written plainly: one sequence at a time, everything computed again at each step. Tokens are compared.
 - ``compilations``: a thousand requests of mixed lengths to a small model.
-- ``nbce``: four contexts and a question on GPT-2 shapes, with the cache and without, see docs/nbce.md.
+- ``nbce``: four contexts and a question on GPT-2 shapes: in one program, token by token, and without a cache; see
+  docs/nbce.md.
 
 All of a part runs in one process, in turns. The backend is that of ``KERAS_BACKEND``, JAX by default. Seconds are those
 of the clock on the wall; ``--clock processor`` takes this process's seconds of the processor, for a machine that has
@@ -27,8 +29,9 @@ import numpy as np
 from benchmarks.decoding_plain import bert4keras_beams
 from benchmarks.report import arguments, median, publish, table
 
-PARTS = ("greedy", "beam", "compilations", "nbce")
+PARTS = ("greedy", "nucleus", "beam", "compilations", "nbce")
 PROMPT, NEW, BEAMS = 16, 64, 4
+TOP_P = 0.9
 PLAIN_SEQUENCES = 1
 """Sequences that the plain rule is measured on; it takes most of a minute for each."""
 BERT = {
@@ -68,13 +71,13 @@ def gpt2_folder(folder: Path) -> Any:
     return model
 
 
-def hub_generate(folder: Path, ids: np.ndarray) -> Callable[[], np.ndarray]:
-    """KerasHub's greedy ``generate`` from the same folder."""
+def hub_generate(folder: Path, ids: np.ndarray, top_p: float | None) -> Callable[[], np.ndarray]:
+    """KerasHub's ``generate`` from the same folder, greedy without ``top_p``."""
     import keras_hub
 
     backbone = keras_hub.models.GPT2Backbone.from_preset(str(folder), dropout=0.0)
     model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
-    model.compile(sampler="greedy")
+    model.compile(sampler="greedy" if top_p is None else keras_hub.samplers.TopPSampler(p=top_p, seed=0))
     batch, prompt = ids.shape
     tokens = np.zeros((batch, prompt + NEW), "int32")
     tokens[:, :prompt] = ids
@@ -87,15 +90,16 @@ def hub_generate(folder: Path, ids: np.ndarray) -> Callable[[], np.ndarray]:
     return run
 
 
-def peer_generate(model: Any, ids: np.ndarray) -> Callable[[], np.ndarray]:
-    """Greedy ``generate`` of transformers."""
+def peer_generate(model: Any, ids: np.ndarray, top_p: float | None) -> Callable[[], np.ndarray]:
+    """``generate`` of transformers, greedy without ``top_p``."""
     import torch
 
     rows = torch.tensor(ids.astype("int64"))
+    drawn = {"do_sample": False} if top_p is None else {"do_sample": True, "top_p": top_p, "top_k": 0}
 
     def run() -> np.ndarray:
         found = model.generate(
-            rows, attention_mask=torch.ones_like(rows), do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW,
+            rows, attention_mask=torch.ones_like(rows), **drawn, max_new_tokens=NEW, min_new_tokens=NEW,
             pad_token_id=0,
         )  # fmt: skip
         return found[:, ids.shape[1] :].numpy()
@@ -103,12 +107,24 @@ def peer_generate(model: Any, ids: np.ndarray) -> Callable[[], np.ndarray]:
     return run
 
 
-def greedy(rounds: int, batches: Sequence[int] = (1, 8)) -> str:
+def greedy(rounds: int) -> str:
+    """Against the peers, tokens equal."""
+    return against_peers(rounds, None)
+
+
+def nucleus(rounds: int) -> str:
+    """Against the peers, tokens drawn."""
+    return against_peers(rounds, TOP_P)
+
+
+def against_peers(rounds: int, top_p: float | None, batches: Sequence[int] = (1, 8)) -> str:
     """Seconds a call, ratios, and the bandwidth that reading all weights once a token means."""
     import torch
 
-    from kexue.decoding import generate
+    from kexue.decoding import Sample, generate
     from kexue.models import Transformer
+
+    search = None if top_p is None else Sample(top_p=top_p)
 
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -124,10 +140,14 @@ def greedy(rounds: int, batches: Sequence[int] = (1, 8)) -> str:
 
             def ours(ids: np.ndarray = ids, batch: int = batch) -> np.ndarray:
                 # The end-of-text token is forbidden to the peer by min_new_tokens.
-                found = generate(model, ids.tolist(), max_tokens=NEW, batch_size=batch, forbidden=[50256])
+                found = generate(model, ids.tolist(), search, max_tokens=NEW, batch_size=batch, forbidden=[50256])
                 return np.array(found.best)
 
-            ways = {"kexue": ours, "transformers": peer_generate(peer, ids), "KerasHub": hub_generate(folder, ids)}
+            ways = {
+                "kexue": ours,
+                "transformers": peer_generate(peer, ids, top_p),
+                "KerasHub": hub_generate(folder, ids, top_p),
+            }
             tokens = {library: way() for library, way in ways.items()}
             seconds = in_turns(ways, rounds)
             for library, values in seconds.items():
@@ -142,13 +162,14 @@ def greedy(rounds: int, batches: Sequence[int] = (1, 8)) -> str:
                         f"{min(values):.3f}",
                         ratio,
                         f"{speed:.1f}",
-                        f"{same:.0%}",
+                        f"{same:.0%}" if top_p is None else "",
                     )
                 )
             print(f"batch {batch}: {len(np.unique(tokens['kexue']))} different tokens", flush=True)
     header = ("batch", "library", "median s", "least s", "median / kexue's", "GB/s", "tokens as kexue's")
+    way = "Greedy" if top_p is None else f"Top-p {top_p}"
     return (
-        f"Greedy, {numbers / 1e6:.0f}M numbers, {PROMPT} tokens of prompt, {NEW} generated, float32; medians of "
+        f"{way}, {numbers / 1e6:.0f}M numbers, {PROMPT} tokens of prompt, {NEW} generated, float32; medians of "
         f"{rounds} calls in turns. GB/s: all weights once a token, the prompt's time included; a sum over the same "
         f"weights in this process reads {stream:.1f} GB/s.\n\n{table(header, rows)}"
     )
@@ -230,13 +251,21 @@ def nbce(rounds: int) -> str:
     contexts = [rng.integers(1, 50256, n).tolist() for n in (110, 96, 80, 64)]
     question = rng.integers(1, 50256, 16).tolist()
 
-    def answer(cached: bool) -> Any:
-        rows = KexueRows(model, cached=cached)
+    def answer(rows: Any) -> Any:
         return NBCE(rows, start=[50256], temperature=0).generate(contexts, question, max_tokens=12)
 
-    ways = {"with the cache": lambda: answer(True), "without": lambda: answer(False)}
-    found = {name: way() for name, way in ways.items()}
-    same = found["with the cache"].tokens == found["without"].tokens
+    class TokenByToken:
+        def __init__(self) -> None:
+            rows = KexueRows(model)
+            self.start, self.extend = rows.start, rows.extend
+
+    ways = {
+        "with the cache, in one program": lambda: answer(KexueRows(model)),
+        "with the cache, token by token": lambda: answer(TokenByToken()),
+        "without": lambda: answer(KexueRows(model, cached=False)),
+    }
+    found = {name: way().tokens for name, way in ways.items()}
+    same = all(tokens == found["without"] for tokens in found.values())
     seconds = in_turns(ways, rounds)
     base = median(seconds["without"])
     rows = [(n, f"{median(v):.2f}", f"{base / median(v):.1f}") for n, v in seconds.items()]
