@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from kexue.decoding.interface import Engine, State, at_places, with_room
-from kexue.decoding.walk import ATTENTION, Walk, run_calls
+from kexue.decoding.walk import ATTENTION, Walk
 from kexue.errors import ConfigError
 from kexue.models.surgery.graph import Call
 from kexue.nn import masks
@@ -109,7 +109,7 @@ class Cached(Engine):
                 arguments = (at_places(arguments[0], count - 1), *arguments[1:])
             return (self._live if call.address in live else self._call)(call, arguments, named)
 
-        run_calls(self.walk.calls, values, answer)
+        self.walk.run(self.walk.calls, values, answer)
         logits = values[id(self.walk.logits)]
         logits = logits if logits.shape[1] == 1 else at_places(logits, count - 1)
         index = ops.broadcast_to(ops.arange(prompt, dtype="int32")[None], (batch, prompt))
@@ -257,7 +257,7 @@ class Cached(Engine):
                 arguments = (at_places(arguments[0], moved - 1), *arguments[1:])
             return self._live(call, arguments, named)
 
-        run_calls(self.walk.live, values, answer)
+        self.walk.run(self.walk.live, values, answer)
         return ops.cast(values[id(self.walk.logits)], "float32"), state
 
     def reorder(self, state: State, parents: Any) -> State:

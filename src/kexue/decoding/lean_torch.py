@@ -1,8 +1,11 @@
 """The commonest layers in float32 as few PyTorch calls: at one token a step, the calls cost more than the sums."""
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from torch.nn import functional
 
 from kexue.decoding.packed_torch import Matrix
@@ -28,6 +31,8 @@ def shortcut(layer: Any) -> Callable[..., Any] | None:
         return _norm(layer)
     if isinstance(layer, FeedForward):
         return _feedforward(layer)
+    if type(layer) is keras.layers.Add:
+        return lambda parts: functools.reduce(operator.add, parts)
     if isinstance(layer, MultiHeadAttention) and not layer.cross and layer.talking == "none":
         positions = layer._inside
         plain = positions is None or not positions.acts_on_scores

@@ -26,7 +26,7 @@ from kexue.nn.heads.lm import LanguageModelHead
 from kexue.nn.norms import LayerNorm, RMSNorm
 from kexue.nn.positions.base import PositionEncoding
 
-__all__ = ["ATTENTION", "Walk", "run_calls"]
+__all__ = ["ATTENTION", "Walk"]
 
 ALONE = (
     TokenEmbedding,
@@ -77,6 +77,11 @@ class Walk:
                 self.live.append(call)
                 changing |= {id(t) for t in call.outputs}
         self._check()
+        self._fillers: dict[str, Any] = {}
+        for call in self.calls:
+            source = call.node.arguments
+            named = {name: _filler(x) for name, x in source.kwargs.items()}
+            self._fillers[call.address] = [_filler(x) for x in source.args], named, [id(t) for t in call.outputs]
         produced = {id(t) for call in self.live for t in call.outputs}
         self.fixed = {
             graph.address[id(t)]: t
@@ -84,6 +89,23 @@ class Walk:
             for t in call.inputs
             if id(t) not in produced and id(t) not in changing
         }
+
+    def run(self, calls: list[Call], values: dict[int, Any], answer: Callable[[Call, Any, Any], Any]) -> dict[int, Any]:
+        """Fill ``values``, tensors of the graph by ``id``, with what ``answer(call, arguments, named)`` gives for each.
+
+        At one token a step the way counts: arguments are found by functions made beforehand, where Keras walks trees.
+        """
+        for call in calls:
+            if call.is_input:
+                continue
+            places, named, outputs = self._fillers[call.address]
+            arguments = [fill(values) for fill in places]
+            out = answer(call, arguments, {name: fill(values) for name, fill in named.items()})
+            if len(outputs) == 1 and not isinstance(out, tuple | list | dict):
+                values[outputs[0]] = out
+                continue
+            values.update(zip(outputs, tree.flatten(out), strict=False))
+        return values
 
     def _needed(self) -> list[Call]:
         wanted, calls = {id(self.logits)}, []
@@ -133,37 +155,15 @@ class Walk:
                 )
 
 
-def run_calls(calls: list[Call], values: dict[int, Any], answer: Callable[[Call, Any, Any], Any]) -> dict[int, Any]:
-    """Fill ``values``, tensors of the graph by ``id``, with what ``answer(call, arguments, named)`` gives for each."""
-    for call in calls:
-        if call.is_input:
-            continue
-        arguments, named = _arguments(call, values)
-        out = answer(call, arguments, named)
-        if len(call.outputs) == 1 and not isinstance(out, tuple | list | dict):
-            values[id(call.outputs[0])] = out
-            continue
-        for symbol, value in zip(call.outputs, tree.flatten(out), strict=False):
-            values[id(symbol)] = value
-    return values
-
-
-def _arguments(call: Call, values: dict[int, Any]) -> tuple[Any, Any]:
-    """Arguments of a call; what Keras does by walking trees, for the plain ones that layers mostly have."""
-    source = call.node.arguments
-    simple = getattr(call.node, "_kexue_simple", None)
-    if simple is None:
-        leaves = [*source.args, *source.kwargs.values()]
-        simple = not any(isinstance(x, list | tuple | dict) and _has_tensor(x) for x in leaves)
-        call.node._kexue_simple = simple
-    if not simple:
-        return source.fill_in(values)
-
-    def filled(x: Any) -> Any:
-        return values.get(id(x)) if isinstance(x, keras.KerasTensor) else x
-
-    return [filled(x) for x in source.args], {name: filled(x) for name, x in source.kwargs.items()}
-
-
-def _has_tensor(x: Any) -> bool:
-    return any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(x))
+def _filler(x: Any) -> Callable[[dict[int, Any]], Any]:
+    """A function of the values by ``id`` that gives an argument; None stands for what has no value."""
+    if isinstance(x, keras.KerasTensor):
+        key = id(x)
+        return lambda values: values.get(key)
+    if not any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(x)):
+        return lambda values: x
+    if isinstance(x, dict):
+        parts = {name: _filler(part) for name, part in x.items()}
+        return lambda values: {name: fill(values) for name, fill in parts.items()}
+    fields = [_filler(part) for part in x]
+    return lambda values: type(x)(fill(values) for fill in fields)
