@@ -5,7 +5,7 @@ KERAS_BACKEND=torch OMP_NUM_THREADS=1 python examples/zh_mini/trials.py all all,
 Each argument is one training on the first examples of CLUENER's training set, scored on its last 1,000: what to take
 of the checkpoint, and perhaps settings. `all`; `none` (random weights); `tokens` (the token table); `lower1`, `lower2`
 (the table and the first blocks); `soft` (attention scores divided by 4); `new_attention`, `new_feedforward` (these
-layers of all blocks anew); `frozen`, `frozen_none` (only the head learns).
+layers of all blocks anew); `shrunk` (the weights of all blocks times the setting `by`); `frozen`, `frozen_none` (only the head learns).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from kexue.models import Transformer
 from kexue.tasks import NER
 from kexue.text import Tokenizer, read_entities
 
-DEFAULTS = {"rate": 1e-3, "head": 1e-3, "dropout": 0.1, "examples": 1000, "epochs": 5, "seed": 0, "float32": 0}
+DEFAULTS = {"rate": 1e-3, "head": 1e-3, "dropout": 0.1, "examples": 1000, "epochs": 5, "seed": 0, "float32": 0, "by": 0.3}
 
 
 def values(weight):
@@ -29,7 +29,7 @@ def values(weight):
 
 def kept(what, path, blocks):
     """Whether a weight stays as it is in the checkpoint."""
-    if what in ("all", "soft", "frozen"):
+    if what in ("all", "soft", "frozen", "shrunk"):
         return True
     if what.startswith("new_"):
         return what.removeprefix("new_") not in path
@@ -60,6 +60,8 @@ def start(what, options, labels):
         array = values(stored).copy()
         if what == "soft" and "qkv_kernel" in own.path:
             array[:, : 2 * pretrained.config.hidden_size] *= 0.5  # queries and keys
+        if what == "shrunk" and "block_" in own.path:
+            array *= options["by"]
         own.assign(array)
     ner.encoder.trainable = not what.startswith("frozen")
     return ner
