@@ -4,8 +4,9 @@ KERAS_BACKEND=torch OMP_NUM_THREADS=1 python examples/zh_mini/trials.py all all,
 
 Each argument is one training on the first examples of CLUENER's training set, scored on its last 1,000: what to take
 of the checkpoint, and perhaps settings. `all`; `none` (random weights); `tokens` (the token table); `lower1`, `lower2`
-(the table and the first blocks); `soft` (attention scores divided by 4); `new_attention`, `new_feedforward` (these
-layers of all blocks anew); `shrunk` (the weights of all blocks times the setting `by`); `frozen`, `frozen_none` (only the head learns).
+(the table and the first blocks); `soft` (attention scores divided by 4); `shrunk` (the weights of all blocks times the
+setting `by`); `new_attention`, `new_feedforward` (these layers of all blocks anew); `frozen`, `frozen_none` (only the
+head learns).
 """
 
 import argparse
@@ -19,7 +20,16 @@ from kexue.models import Transformer
 from kexue.tasks import NER
 from kexue.text import Tokenizer, read_entities
 
-DEFAULTS = {"rate": 1e-3, "head": 1e-3, "dropout": 0.1, "examples": 1000, "epochs": 5, "seed": 0, "float32": 0, "by": 0.3}
+DEFAULTS = {
+    "rate": 1e-3,
+    "head": 1e-3,
+    "dropout": 0.1,
+    "examples": 1000,
+    "epochs": 5,
+    "seed": 0,
+    "float32": 0,
+    "by": 0.3,
+}
 
 
 def values(weight):
