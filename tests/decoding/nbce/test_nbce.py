@@ -276,6 +276,8 @@ def test_compiled_loop_ends_with_the_positions():
     answer = nbce.generate([[3] * 24], [5, 6], max_tokens=20)
     assert len(answer.tokens) == 32 - 27 + 1  # the last one is not read
     assert not answer.stopped
+    with pytest.raises(ConfigError, match="start"):
+        rows.extend(3)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts the programs of JAX")
@@ -291,6 +293,7 @@ def test_programs():
         nbce.generate(contexts, PROMPT, max_tokens=3 + n, stop=[n], seed=n)
         counts.append(compilations(make(model)))
     assert len(set(counts)) == 1
+    assert counts[0] > 0
 
 
 def test_one_context_is_greedy_decoding(causal):

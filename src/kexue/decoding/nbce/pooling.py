@@ -67,9 +67,13 @@ def keep_top_p(log_probs: Any, p: float) -> Any:
 
     A token stays where the likelier ones have less than ``p`` together, so that one at least does.
     """
+    _check_top_p(p)
+    return log_probs if p == 1 else _inside(log_probs, p)
+
+
+def _check_top_p(p: float) -> None:
     if not 0 < p <= 1:
         raise ConfigError(f"top_p must be above 0 and at most 1. Received: {p}")
-    return log_probs if p == 1 else _inside(log_probs, p)
 
 
 def _inside(log_probs: Any, p: Any) -> Any:
@@ -142,8 +146,7 @@ def check(beta: float, pooling: Pooling, top_p: float) -> None:
         raise ConfigError(f"beta must be at least -1. Received: {beta}")
     if not callable(pooling) and pooling not in ("min_entropy", "mean", "max"):
         raise ConfigError(f"pooling must be 'min_entropy', 'mean', 'max' or a function. Received: {pooling!r}")
-    if not 0 < top_p <= 1:
-        raise ConfigError(f"top_p must be above 0 and at most 1. Received: {top_p}")
+    _check_top_p(top_p)
 
 
 def merge(

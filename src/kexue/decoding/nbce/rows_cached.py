@@ -54,6 +54,8 @@ class CachedRows:
         engine, asked = self._engine, len(law.betas)
         steps = bucket(asked, smallest=ROOM)
         logits = self._start(rows, steps)
+        memory, state = self._memory, self._state
+        self._memory = self._state = None  # these rows are written here: there is nothing for `extend` to go on from
         if engine.limit is not None:  # the last token has no need of a position: it is not read
             asked = min(asked, engine.limit - max(self._lengths) + 1)
         data: dict[str, Any] = {name: np.float32(getattr(law, name)) for name in ("eta", "top_p", "temperature")}
@@ -76,7 +78,7 @@ class CachedRows:
             if given >= asked or bool(carry["ended"]):
                 return
             until = ops.convert_to_tensor(min(given + chunk, asked), dtype="int32")
-            self._state, carry = loop.go(self._memory, self._state, carry, tensors, until)
+            state, carry = loop.go(memory, state, carry, tensors, until)
 
     def _start(self, rows: Sequence[Sequence[int]], room: int) -> Any:
         """Logits (a power of two, V) after the rows; `extend` may then run ``room`` tokens."""
