@@ -19,14 +19,14 @@ def test_from_data_to_texts(command: Any, mistake: Any, tmp_path: Path) -> None:
     (tmp_path / "data.tsv").write_text(LINES * 10)
     folder = tmp_path / "run"
     arguments = ("train", "conditional-lm", "--data", tmp_path / "data.tsv", "--output", folder)
-    small = ("--model", "tiny", "--epochs", 4, "--batch-size", 8, "--max-length", 16)
+    small = ("--model", "tiny", "--epochs", 10, "--batch-size", 8, "--max-length", 16)
     done = command(*arguments, *small)
     assert done.exit_code == 0, done.output
     assert "labels: x, y" in done.stderr
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["valid"]["label_accuracy"] == 1.0
     assert not (folder / ".training").exists()
-    written = json.loads(command("generate", folder, "--label", "y", "--best", 4).stdout)
+    written = json.loads(command("generate", folder, "--label", "y", "--best", 4, "--top-p", 0.6).stdout)
     assert all(set(one["text"]) <= set("cd ") for one in written["results"])
     found = json.loads(command("predict", folder, "dc cd dc").stdout)
     assert found["label"] == "y"
