@@ -74,7 +74,7 @@ class Metric(Results, Invariants, Calculus):
         except TypeError:
             raise DataError(f"A matrix, rows of g_ij, was expected; received {matrix!r}.") from None
         require_shape(rows, field.dimension, "metric")
-        flat = field.convert_all([x for row in rows for x in row])
+        flat = field.convert_all([x for row in rows for x in row], _alone(rows))
         n = field.dimension
         values = [flat[i * n : (i + 1) * n] for i in range(n)]
         self._start(field, coordinate_frame(field, values), conventions, name)
@@ -167,7 +167,7 @@ class Metric(Results, Invariants, Calculus):
         ]
         require_shape(rows, n, "coframe")
         eta = _square(frame_metric, n, expand)
-        flat = field.convert_all([x for row in [*rows, *eta] for x in row])
+        flat = field.convert_all([x for row in [*rows, *eta] for x in row], _alone([*rows, *eta]))
         values = [flat[i * n : (i + 1) * n] for i in range(2 * n)]
         frame = Frame(field, values[:n], values[n:])
         frame.vectors  # noqa: B018  dependent covectors are refused here
@@ -336,6 +336,13 @@ class Metric(Results, Invariants, Calculus):
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
+
+
+def _alone(rows: Sequence[Sequence[Any]]) -> list[int]:
+    """Numbers, over all rows, of the entries that stand alone in theirs: the inverse matrix has their inverses."""
+    n = len(rows[0])
+    filled = [[j for j, x in enumerate(row) if isinstance(x, str) or bool(x)] for row in rows]
+    return [i * n + js[0] for i, js in enumerate(filled) if len(js) == 1]
 
 
 class _Definitions:

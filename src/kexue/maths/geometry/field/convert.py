@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from kexue.maths.geometry.field.element import Element
 from kexue.maths.geometry.field.functions import special_function
 from kexue.maths.geometry.field.linear import linear_relation
 from kexue.maths.geometry.field.parser import parse
+from kexue.maths.geometry.field.sums import adjoin_sums
 
 if TYPE_CHECKING:
     import sympy
@@ -32,14 +33,14 @@ _REFUSED = {
 
 def from_any(field: Field, value: Any) -> Element:
     """One element from a string, a float, a SymPy expression or whatever ``sympify(strict=True)`` takes."""
-    expression = _expression(field, value)
-    _prepare(field, [expression])
-    return _Converter(field, {}).convert(expression)
+    return convert_all(field, [value])[0]
 
 
-def convert_all(field: Field, values: Sequence[Any]) -> list[Element]:
+def convert_all(field: Field, values: Sequence[Any], inverted: Collection[int] = ()) -> list[Element]:
     """Several, after looking at all their kernels."""
     expressions = [None if isinstance(v, Element) and v.field is field else _expression(field, v) for v in values]
+    below = [1 / e for i, e in enumerate(expressions) if i in inverted and e]
+    adjoin_sums(field, [*filter(None, expressions), *below], lambda parts: convert_all(field, parts))
     _prepare(field, [e for e in expressions if e is not None])
     converter = _Converter(field, {})
     return [v if e is None else converter.convert(e) for v, e in zip(values, expressions, strict=True)]
@@ -167,6 +168,9 @@ class _Converter:
         if e.is_Float:
             return field.rational(_decimal(e))
         if e.is_Add:
+            whole = self.field.values.get(("sum", e))
+            if whole is not None and not self.bound:
+                return whole
             return field.sum([self.convert(a) for a in e.args])
         if e.is_Mul:
             result = field.one

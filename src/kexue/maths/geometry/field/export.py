@@ -37,6 +37,8 @@ def generator_sympy(field: Field, generator: Generator) -> sympy.Expr:
         value = getattr(sympy, generator.kind)(to_sympy(data))
     elif generator.kind == "root":
         value = to_sympy(data) ** sympy.Rational(1, generator.degree)
+    elif generator.kind == "sum":
+        value = data.shown
     elif generator.kind == "special":
         function, arguments = data
         value = function(*map(to_sympy, arguments))

@@ -31,7 +31,7 @@ __all__ = ["Field", "Generator", "split_names"]
 class Generator:
     """One generator: ``kind`` says how it is derived and shown, ``data`` holds its argument or name."""
 
-    kind: str  # coordinate parameter constant i sin cos sinh cosh exp log root jet opaque
+    kind: str  # coordinate parameter constant i sin cos sinh cosh exp log root jet opaque special sum
     name: str  # its variable in the polynomial ring
     data: Any
     coordinates: frozenset[int]  # what it may depend on
@@ -91,8 +91,6 @@ class Field(Denominators):
         self._start_denominators()
         for i, name in enumerate(self.coordinates):
             self.adjoin("coordinate", name, frozenset([i]), ("symbol", name))
-        for name in self._declared or ():
-            self.adjoin("parameter", name, frozenset(), ("symbol", name))
 
     # --- growth -------------------------------------------------------------------------------------------------
 
@@ -104,7 +102,13 @@ class Field(Denominators):
     @property
     def parameters(self) -> tuple[str, ...]:
         """Constants declared or met so far."""
-        return tuple(g.data for g in self.generators.values() if g.kind == "parameter")
+        met = [g.data for g in self.generators.values() if g.kind == "parameter"]
+        replaced = [g.data.parameter for g in self.generators.values() if g.kind == "sum"]
+        return tuple(dict.fromkeys([*(self._declared or ()), *met, *replaced]))
+
+    def allows(self, name: str) -> bool:
+        """Whether a name may be that of a constant."""
+        return self._declared is None or name in self._declared
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -196,8 +200,8 @@ class Field(Denominators):
         known = self.values.get(("symbol", name))
         if known is not None:
             return known
-        if self._declared is not None:
-            raise DataError(self._unknown(name, "symbol", [*self.coordinates, *self._declared]))
+        if not self.allows(name):
+            raise DataError(self._unknown(name, "symbol", [*self.coordinates, *self.parameters]))
         return self.adjoin("parameter", name, frozenset(), ("symbol", name))
 
     def function(self, name: str, *arguments: Any, orders: Sequence[int] | None = None) -> Element:
@@ -240,11 +244,16 @@ class Field(Denominators):
 
         return from_any(self, value)
 
-    def convert_all(self, values: Iterable[Any]) -> list[Element]:
-        """Convert several expressions, looking at all of them first, so that exp(x/2) and exp(x) share a generator."""
+    def convert_all(self, values: Iterable[Any], inverted: Iterable[int] = ()) -> list[Element]:
+        """Convert several expressions, looking at all of them first, so that exp(x/2) and exp(x) share a generator.
+
+        Args:
+            values: the expressions.
+            inverted: numbers of those by which will be divided, so that sums of roots among them get generators.
+        """
         from kexue.maths.geometry.field.convert import convert_all
 
-        return convert_all(self, list(values))
+        return convert_all(self, list(values), frozenset(inverted))
 
     def sqrt(self, value: Any) -> Element:
         """Square root; positive where the radicand is."""

@@ -235,6 +235,12 @@ def _special(field: Field, generator: Generator, i: int) -> Element:
     return field.sum(terms)
 
 
+def _sum(field: Field, generator: Generator, i: int) -> Element:
+    """A + m B with a constant m."""
+    whole = generator.data
+    return field.diff(whole.rest, i) + field.symbol(whole.parameter) * field.diff(whole.slope, i)
+
+
 _RULES: dict[str, Callable[[Field, Generator, int], Element]] = {
     "coordinate": _coordinate,
     "sin": _of_pair("cos", 1),
@@ -247,4 +253,5 @@ _RULES: dict[str, Callable[[Field, Generator, int], Element]] = {
     "jet": _jet,
     "opaque": _opaque,
     "special": _special,
+    "sum": _sum,
 }

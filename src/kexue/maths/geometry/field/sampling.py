@@ -50,6 +50,8 @@ class Point:
             return mpmath.mpc(0, 1)
         if g.kind == "constant":
             return mpmath.mpmathify(g.data.evalf(_DIGITS))
+        if g.kind == "sum":
+            return self(g.data.rest) + mpmath.mpf(self._names[g.data.parameter]) * self(g.data.slope)
         if g.kind == "special":
             function, arguments = g.data
             return mpmath.mpmathify(function(*map(self, arguments)).evalf(_DIGITS))
@@ -84,7 +86,7 @@ class Point:
 def points(field: Field, tries: int = 400) -> Iterator[Point]:
     """Random real points where everything that was taken as positive is positive."""
     rng = random.Random(20161016)
-    names = [g.data for g in field.generators.values() if g.kind in ("coordinate", "parameter")]
+    names = (*field.coordinates, *field.parameters)
     for attempt in range(tries):
         low = -2.0 if attempt % 2 else 0.05
         point = Point(field, {name: rng.uniform(low, 2.5) for name in names}, rng)

@@ -190,6 +190,8 @@ class Program:
             return self.root(self.element(data), g.degree)
         if g.kind in ("jet", "opaque"):
             return self._call(*data)
+        if g.kind == "sum":
+            return self.add(self.element(data.rest), self.mul(self.input(data.parameter), self.element(data.slope)))
         if g.kind == "special":
             function, arguments = data
             return self.node("special", function, *map(self.element, arguments))
