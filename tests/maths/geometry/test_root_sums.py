@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-sympy = pytest.importorskip("sympy")
+pytest.importorskip("sympy")
+
+import sympy
 
 from kexue.errors import DataError
 from kexue.maths.geometry import Metric
