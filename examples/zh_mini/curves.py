@@ -15,7 +15,7 @@ def main(path: str, picture: str = "curves.png") -> None:
     """Draw."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
     for number, (key, name) in enumerate(OBJECTIVES.items()):
         for prefix, style, what in (("", "-", "training, mean since the last validation"), ("val_", "o", "held out")):
             points = [
@@ -24,7 +24,7 @@ def main(path: str, picture: str = "curves.png") -> None:
             axes.plot(*zip(*points, strict=True), style, color=f"C{number}", markersize=5, label=f"{name}, {what}")
     axes.set(xlabel="updates", ylabel="loss, nats a token")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
     figure.savefig(picture, dpi=120)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# How zh-mini was pretrained: four runs, each going on from the checkpoint of the one before with other batches.
+# How zh-mini was pretrained: five runs, each going on from the checkpoint of the one before with other batches.
 # KEXUE_DATA/corpora holds laws.txt.xz, classical_modern.tsv.xz, novels.txt.xz and poetry.jsonl.xz.
 # usage: pretrain.sh OUTPUT
 set -e
@@ -26,3 +26,5 @@ run --model "$output/second" --learning-rate 2e-3 --warmup 200 --schedule wsd --
 python "$here/shrink.py" "$output/third" "$output/shrunk" --by 0.3
 run --model "$output/shrunk" --learning-rate 1e-3 --warmup 200 --schedule wsd --weight-decay 0.2 --batch-size 32 \
     --steps 5000 --seed 11 --output "$output/fourth"
+run --model "$output/fourth" --learning-rate 1e-3 --warmup 200 --schedule wsd --weight-decay 0.2 --batch-size 32 \
+    --steps 7000 --seed 13 --output "$output/fifth"
