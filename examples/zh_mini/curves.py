@@ -17,12 +17,12 @@ def main(path: str, picture: str = "curves.png") -> None:
         rows = list(csv.DictReader(file))
     figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
     for number, (key, name) in enumerate(OBJECTIVES.items()):
-        for prefix, style, what in (("", "-", "training, mean since the last validation"), ("val_", "o", "held out")):
+        for prefix, style, what in (("", "-", ""), ("val_", "o", ", held out")):
             points = [
                 (int(row["step"]), float(row[f"{prefix}{key}_loss"])) for row in rows if row[f"{prefix}{key}_loss"]
             ]
-            axes.plot(*zip(*points, strict=True), style, color=f"C{number}", markersize=5, label=f"{name}, {what}")
-    axes.set(xlabel="updates", ylabel="loss, nats a token")
+            axes.plot(*zip(*points, strict=True), style, color=f"C{number}", markersize=5, label=f"{name}{what}")
+    axes.set(xlabel="updates; lines are the training's, means since the last validation", ylabel="loss, nats a token")
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center", ncols=3)
     figure.savefig(picture, dpi=120)
