@@ -12,13 +12,15 @@ import time
 import keras
 import numpy as np
 import pytest
-from tests.tasks.pretraining.corpus import LETTERS, shards, tokenizer
+from tests.tasks.pretraining.corpus import LETTERS, shards, tokenizer, write
 
 from kexue.errors import ConfigError, DataError
 from kexue.models import Transformer, TransformerConfig
 from kexue.tasks import Pretrainer
 from kexue.tasks.pretraining.flops import training_flops
 from kexue.text import Tokenizer
+from kexue.text.corpus import build_shards
+from kexue.training import AdamW, Lookahead
 
 TOKENS = tokenizer()
 MIXTURE = "mlm=2,clm=1,unilm=1"
@@ -141,6 +143,30 @@ def test_resumes_where_it_stopped(made, tmp_path):
     assert [row[0] for row in tables[0]] == ["step", "1", "2", "3", "4", "5", "6"]
 
 
+def test_averages_are_kept(made, tmp_path):
+    """What is evaluated and saved is the average, worked out here step by step; also of a run that was finished."""
+    decay, seen = 0.6, []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            seen.append(weights(trainer))
+
+    trainer = Pretrainer(config(), TOKENS, length=32)
+    expected = weights(trainer)
+    options = {"ema": decay, "steps": 3, "folder": tmp_path}
+    fit(trainer, made, callbacks=[Watch()], **options)
+    for step in seen:
+        expected = [decay * a + (1 - decay) * w for a, w in zip(expected, step, strict=True)]
+    again = Pretrainer(config(), TOKENS, length=32)
+    fit(again, made, **options)
+    for a, b, c in zip(weights(trainer), weights(again), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, atol=1e-6)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(weights(trainer), seen[-1], strict=True))
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_steps_between_two_validations(made, tmp_path, accumulation):
     """The last epoch is shorter: as many updates as were asked for, also when it is resumed."""
@@ -255,8 +281,18 @@ def test_clear_errors(made, tmp_path):
     other = Tokenizer.from_vocab([*TOKENS.vocabulary, "再"])
     with pytest.raises(DataError, match="another vocabulary"):
         Pretrainer(config(vocabulary_size=24), other, length=32).fit(made, steps=1)
-    with pytest.raises(ConfigError, match="steps must be a positive integer"):
-        fit(Pretrainer(config(), TOKENS, length=32), made, steps=0)
+    trainer = Pretrainer(config(), TOKENS, length=32)
+    for name, value in (("steps", 0), ("valid_every", -1), ("save_every", 0), ("log_every", 0), ("seed", -1)):
+        with pytest.raises(ConfigError, match=f"{name} must be"):
+            fit(trainer, made, **{name: value})
+    for name in ("batch_size", "rows"):
+        with pytest.raises(ConfigError, match=f"{name} must be a positive integer"):
+            trainer.evaluate(made, **{name: 0})
+    with pytest.raises(ConfigError, match="accumulation=2 needs an optimizer"):
+        fit(trainer, made, accumulation=2, optimizer=Lookahead(AdamW(1e-3)))
+    nothing = build_shards(write(tmp_path, 1), TOKENS, tmp_path / "shards", holdout=0.9999, progress=False)
+    with pytest.raises(DataError, match="no documents to train on"):
+        fit(trainer, nothing)
     with pytest.raises(ConfigError, match="tokenizer is needed"):
         Pretrainer(config())
 
