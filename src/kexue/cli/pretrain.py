@@ -91,7 +91,7 @@ def pretrain(
     save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 500,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of log.csv.")] = 50,
     dtype: Annotated[str | None, typer.Option(help="Keras policy such as mixed_bfloat16.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes that tokenise the corpora.")] = 1,
     devices: Annotated[
         str | None,
