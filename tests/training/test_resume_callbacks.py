@@ -107,6 +107,17 @@ def test_files(tmp_path):
         wrong.set_model(made)
 
 
+def test_a_kill_while_writing(tmp_path):
+    """What it leaves is large and of no use: the next state takes it away."""
+    for name in (".state-00000-0000003.safetensors.ab1.tmp", ".best-0-00000-0000003.safetensors.ab2.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".other.tmp").write_bytes(b"not ours")
+    best = BestWeights("loss", "min")
+    state = Resume(tmp_path, job={}, callbacks=[best])
+    state.save(model(), 0, 3)
+    assert [p.name for p in tmp_path.glob(".*.tmp")] == [".other.tmp"]
+
+
 def test_callbacks_of_ones_own(tmp_path):
     """Two methods and a name are enough; two of a kind keep apart."""
 

@@ -187,6 +187,8 @@ class Resume(keras.callbacks.Callback):
             for old in self.folder.glob(f"{name}-*.safetensors"):
                 if old.name not in files.values():
                     old.unlink()
+            for old in self.folder.glob(f".{name}-*.tmp"):  # what a kill in the middle of writing leaves
+                old.unlink()
 
     def finish(self, model: keras.Model, epoch: int) -> None:
         """Mark the job as done: calling it again restores the result and trains no more."""
