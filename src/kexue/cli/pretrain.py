@@ -71,7 +71,10 @@ def pretrain(
         ),
     ] = None,
     ema: Annotated[
-        float | None, typer.Option(help="Decay of a moving average of the weights, which is saved.", show_default=False)
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Decay of a moving average of the weights, which is saved.", show_default=False
+        ),
     ] = None,
     noise_scale: Annotated[
         bool, typer.Option("--noise-scale", help="Measure the gradient noise (with --accumulation) for advise-lr.")

@@ -188,10 +188,7 @@ class Pretrainer:
         positive(optional=True, valid_every=valid_every, save_every=save_every, log_every=log_every)
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed must be an integer of at least 0. Received: seed={seed!r}")
-        if batch_size % self.distribution.share[1]:
-            raise ConfigError(
-                f"batch_size must be a multiple of the {self.distribution.share[1]} processes. Received: {batch_size}"
-            )
+        self._check_batch(batch_size)
         shards = self._open(shards)
         interval = min(valid_every or max(steps // 20, 1), steps)
         epochs = math.ceil(steps / interval)
@@ -286,6 +283,7 @@ class Pretrainer:
         """
         positive(batch_size=batch_size)
         positive(optional=True, rows=rows)
+        self._check_batch(batch_size)
         shards, found = self._open(shards), {}
         if not self._network.compiled:
             self._network.compile()
@@ -313,6 +311,13 @@ class Pretrainer:
         model.save_pretrained(folder, format, tokenizer=self.tokenizer)  # type: ignore[arg-type]
 
     # ---------------------------------------------------------------- parts
+
+    def _check_batch(self, batch_size: int) -> None:
+        if batch_size % (copies := self.distribution.copies):
+            raise ConfigError(
+                f"batch_size must be a multiple of {copies}, the copies of the model on all devices. "
+                f"Received: {batch_size}"
+            )
 
     def _open(self, shards: Any) -> Shards:
         shards = shards if isinstance(shards, Shards) else open_shards(shards)
