@@ -101,7 +101,7 @@ class Pretrainer:
         if tokenizer is None:
             raise ConfigError("a tokenizer is needed unless model is a checkpoint folder that has one.")
         self.tokenizer = tokenizer
-        check(self.model, tokenizer, length, head)
+        check(self.model, tokenizer, length, head, self.objective.mask)
         self.specials = specials(tokenizer)
         self.generator: keras.Model | None = None
         self._generator_config: TransformerConfig | None = None
@@ -110,13 +110,15 @@ class Pretrainer:
             source = generator_config(self._config) if generator is None else generator
             seed = None if seed is None else seed + 1
             other, self._generator_config = network(source, head="lm", seed=seed, **common)
-            check(other, tokenizer, length, "lm")
+            check(other, tokenizer, length, "lm", self.objective.mask)
             self.generator = with_shared_embeddings(other, self.model)
             self._network: PretrainingModel = ElectraModel(
                 self.model, self.generator, other.config, self.objective.weight
             )
         else:
             self._network = PretrainingModel(self.model, self._names)
+        if self._config.num_segments == 1:  # RoBERTa; the masks that `check` leaves look at no segments
+            self._network.facts = tuple(name for name in self._network.facts if name != "segment_ids")
 
     # ---------------------------------------------------------------- training
 
@@ -368,8 +370,7 @@ class Pretrainer:
         self, folder: Path, batch_size: int, accumulation: int, steps: int, every: int | None, optimizer: Any
     ) -> CsvLog:
         names = self._network.columns
-        *_, inner = chain(optimizer)
-        rate = inner._learning_rate
+        rate = list(chain(optimizer))[-1]._learning_rate
         return CsvLog(
             folder / "log.csv",
             [*names, *(f"val_{name}" for name in names), "tokens_per_second", "flops_per_second"],

@@ -16,6 +16,7 @@ from tests.tasks.pretraining.corpus import LETTERS, shards, tokenizer, write
 
 from kexue.errors import ConfigError, DataError
 from kexue.models import Transformer, TransformerConfig
+from kexue.nn import masks
 from kexue.tasks import Pretrainer
 from kexue.tasks.pretraining.flops import training_flops
 from kexue.text import Tokenizer
@@ -237,6 +238,14 @@ def test_checkpoint(made, tmp_path):
     fit(again, made, steps=1)
 
 
+def test_one_kind_of_segments(made):
+    """RoBERTa has one: its batches name no other, and a Transformer of one's own may have a stricter mask."""
+    window = masks.Causal() & masks.Window(4, 0)
+    model = Transformer(config(num_segments=1), mask=window, head="lm")
+    history = fit(Pretrainer(model, TOKENS, objective="clm", length=32), made, steps=1, valid_every=1).history
+    assert np.isfinite(history["val_loss"]).all()
+
+
 def test_accumulation_is_a_larger_batch(made):
     """Without dropout, two batches of four rows are one of eight where all rows have as many targets."""
     runs = []
@@ -281,6 +290,12 @@ def test_clear_errors(made, tmp_path):
     other = Tokenizer.from_vocab([*TOKENS.vocabulary, "再"])
     with pytest.raises(DataError, match="another vocabulary"):
         Pretrainer(config(vocabulary_size=24), other, length=32).fit(made, steps=1)
+    with pytest.raises(ConfigError, match=r"tokens see their targets: Transformer\(config, mask='causal'"):
+        Pretrainer(Transformer(config(), head="lm"), TOKENS, objective="clm", length=32)
+    with pytest.raises(ConfigError, match="has its dtype already"):
+        Pretrainer(Transformer(config(), head="lm"), TOKENS, length=32, dtype="bfloat16")
+    with pytest.raises(ConfigError, match="num_segments=1"):
+        Pretrainer(config(num_segments=1), TOKENS, objective=MIXTURE, length=32)
     trainer = Pretrainer(config(), TOKENS, length=32)
     for name, value in (("steps", 0), ("valid_every", -1), ("save_every", 0), ("log_every", 0), ("seed", -1)):
         with pytest.raises(ConfigError, match=f"{name} must be"):
