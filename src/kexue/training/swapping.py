@@ -11,7 +11,17 @@ from keras import ops
 
 from kexue.errors import ConfigError
 
-__all__ = ["Swap", "accumulation_steps", "attach", "averaged", "chain", "chosen", "detach", "training_weights"]
+__all__ = [
+    "Swap",
+    "accumulation_steps",
+    "attach",
+    "averaged",
+    "chain",
+    "chosen",
+    "detach",
+    "settle",
+    "training_weights",
+]
 
 
 class Swap:
@@ -154,6 +164,16 @@ def training_weights(model: keras.Model) -> Iterator[None]:
     finally:
         for swap in applied:
             swap.apply()
+
+
+def settle(model: keras.Model, but: Sequence[Swap] = ()) -> None:
+    """Averages that stand in the model are its weights from now on, those of the swaps ``but`` excepted.
+
+    Training that begins without the callback that installed them goes on from them, and what they replaced is history.
+    """
+    for swap in _swaps(model):
+        if swap.applied and swap not in but:
+            swap.keep()
 
 
 def chosen(variables: Sequence[Any], include: Sequence[str], exclude: Sequence[str]) -> list[Any]:
