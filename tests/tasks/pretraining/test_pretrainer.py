@@ -94,6 +94,21 @@ def test_loss_is_that_of_the_model(made):
     assert seen == {0, 1, 2}
 
 
+def test_rows_are_one_stream(made, monkeypatch):
+    """Pass after pass, and none before the wanted rows is worked out, so that a long run over little text goes on."""
+    data = Pretrainer(config(), TOKENS, length=32)._batches(made, "valid", 4, 0, 10, ("plain",))
+    size = data.available
+    turns = [data._turn(i) for i in range(4)]
+    assert [len(turn) for turn in turns] == [size] * 4
+    every = np.concatenate([turn.take(np.arange(size))["token_ids"] for turn in turns])
+    for first, count in ((0, 5), (size - 2, 4), (size + 1, 2 * size), (3 * size, size)):
+        np.testing.assert_array_equal(data.rows(first, count)["token_ids"], every[first : first + count])
+    made_now = []
+    monkeypatch.setattr(data, "_turn", lambda index: made_now.append(index) or turns[index % 4])
+    data.rows(10**6 * size, 3)
+    assert made_now == [10**6]
+
+
 def test_no_token_sees_its_target(made):
     """A masked or later token that changes leaves the losses of all targets that must not see it."""
     trainer = Pretrainer(config(), TOKENS, objective="clm", length=32)
