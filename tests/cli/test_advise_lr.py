@@ -158,7 +158,8 @@ def test_mistakes(mistake, run, tmp_path):
     assert "--plot writes PNG" in mistake("advise-lr", run, "-b", 8, "--plot", "a.pdf")
     assert "beta_noise must be" in mistake("advise-lr", run, "-b", 8, "--beta-noise", -1)
     assert "No such file" in mistake("advise-lr", tmp_path / "none.csv", "-b", 8)
-    grid = tmp_path / "grid.csv"
+    grid = write_grid(tmp_path / "grid.csv", {16: 0.01, 128: 0.02})
+    assert "beta_noise must be" in mistake("advise-lr", run, "-b", 8, "--grid", grid, "--beta-noise", 0)
     for text, message in [
         ("learning_rate,loss\n0.1,1\n", "missing columns batch_size"),
         ("batch_size,learning_rate,loss\n8,0,1\n", ":2: learning_rate and batch_size must be positive"),

@@ -1,5 +1,6 @@
 """The command as a whole: light import, version, help, exit codes, errors as one line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kexue
+from kexue.cli._common import write_json
 from kexue.errors import DataError
 
 HEAVY = {"keras", "jax", "torch", "tensorflow", "numpy", "tokenizers", "safetensors", "matplotlib"}
@@ -108,3 +110,10 @@ def test_defects_are_not_hidden(error):
 
     with pytest.raises(type(error)):
         command()
+
+
+def test_files_hold_json_that_everyone_reads(tmp_path):
+    """Python would write NaN, which is no JSON."""
+    write_json(tmp_path / "a.json", {"scale": [1.5, float("inf"), (float("nan"), 2)], "名": True})
+    found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert found == {"scale": [1.5, None, [None, 2]], "名": True}

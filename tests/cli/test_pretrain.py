@@ -83,12 +83,35 @@ def test_goes_on(command, corpora, configuration, tmp_path):
     assert all((found[name] == expected[name]).all() for name in found)
 
 
+def test_interrupted(command, mistake, corpora, configuration, tmp_path, monkeypatch):
+    """Also when beginning anew; and the vocabulary that is there must be the one that is asked for."""
+    output = tmp_path / "run"
+    assert command(*arguments(corpora, configuration, output)).exit_code == 0
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kexue.tasks.pretrainer.run", interrupt)
+        assert command(*arguments(corpora, configuration, output, "--restart")).exit_code == 130
+    error = mistake(*arguments(corpora, configuration, output, "--vocabulary-size", 150), partial=True)
+    assert "--vocabulary-size 200" in error
+    assert command(*arguments(corpora, configuration, output)).exit_code == 0
+    assert (output / "pretraining.json").is_file()
+
+
 def test_mistakes(mistake, corpora, configuration, tmp_path):
     output = tmp_path / "run"
     assert "no such" in mistake("pretrain", "--corpus", tmp_path / "absent.txt", "-o", output).lower()
     twice = ["--corpus", corpora["plain"], "--corpus", corpora["plain"]]
     assert "a name of its own" in mistake("pretrain", *twice, "-o", output)
-    wrong = [("--objective", "bert"), ("--optimizer", "sgd"), ("--schedule", "up"), ("--model", tmp_path / "absent")]
+    wrong = [
+        ("--objective", "bert"),
+        ("--optimizer", "sgd"),
+        ("--schedule", "up"),
+        ("--model", tmp_path / "absent"),
+        ("--dtype", "float7"),
+    ]
     for option, value in wrong:
         message = mistake(*arguments(corpora, configuration, output, option, value), partial=True)
         assert str(value).split("/")[-1] in message

@@ -92,6 +92,17 @@ def test_a_cut_that_is_by_passed(at, missing):
     np.testing.assert_allclose(numpy(tail(head(X))), numpy(model(X)), **EXACT)
 
 
+def test_a_cut_behind_arithmetic():
+    """Keras calls ``x * 2`` sparse; the tail takes what the head gives, and is saved as a dense model."""
+    inputs = keras.Input((6,), name="x")
+    doubled = layers.Dense(4, name="first")(inputs) * 2.0
+    model = keras.Model(inputs, layers.Dense(2, name="second")(doubled))
+    name = doubled._keras_history.operation.name
+    head, tail = surgery.split(model, name)
+    assert not tail.input.sparse
+    np.testing.assert_allclose(numpy(tail(head(X))), numpy(model(X)), **EXACT)
+
+
 def test_an_output_before_the_cut():
     inputs = keras.Input((6,), name="x")
     first = layers.Dense(4, name="first")(inputs)

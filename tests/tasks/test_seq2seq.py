@@ -14,6 +14,7 @@ from kexue.models import Transformer
 from kexue.tasks import Seq2Seq, load
 from kexue.tasks._pairs import PairBatches, encode_pairs
 from kexue.text import Tokenizer
+from kexue.training import EMA
 
 EAGER = keras.backend.backend() == "torch"  # elsewhere each search and model is a compilation
 LETTERS = "abcdef"
@@ -60,6 +61,15 @@ def test_learns_pairs(tmp_path: Path) -> None:
     assert ["".join(task.stream(text)) for text in texts[:3]] == greedy
     spans = task.predict(texts[:8], constraint=SpanOfSource([2, 3]))
     assert all(a in text for a, text in zip(spans, texts, strict=False))
+
+
+def test_the_best_epoch_is_that_of_the_averages() -> None:
+    """Weights of the best ``val_loss`` are those that had it, also where averages were validated."""
+    task = fresh()
+    options: dict[str, Any] = {"batch_size": 15, "verbose": 0}
+    history = task.fit(pairs(60), pairs(10), epochs=2, learning_rate=1e-2, callbacks=[EMA(0.8)], **options)
+    again = task.fit(pairs(15), pairs(10), epochs=1, learning_rate=0.0, **options)
+    assert again.history["val_loss"][0] == pytest.approx(min(history.history["val_loss"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [None, "a " * 30])

@@ -13,6 +13,7 @@ from kexue.training import (
     AdamW,
     AveragedOptimizer,
     CyclicLinear,
+    Lookahead,
     SwapAverage,
     averaged,
     refresh_statistics,
@@ -221,6 +222,25 @@ def test_callback_and_wrapper(name, options, accumulate):
     assert moved > 1e-2
 
 
+def test_around_lookahead():
+    """Updates are those of the optimizer inside, which accumulates, and so is ``use_ema``."""
+
+    def lookahead(**more):
+        return Lookahead(keras.optimizers.SGD(0.1, **more), k=2)
+
+    ema = EMA(0.8, exclude="norm/moving*")
+    one = model(optimizer=lookahead(gradient_accumulation_steps=3))
+    fit(one, [ema])
+    other = model(optimizer=AveragedOptimizer(lookahead(gradient_accumulation_steps=3), 0.8))
+    fit(other)
+    assert ema.steps == int(ops.convert_to_numpy(other.optimizer._updates)) == 4
+    assert_equal(values(one), values(other), 2e-6)
+    with pytest.raises(ConfigError, match="use_ema=True"):
+        fit(model(optimizer=lookahead(use_ema=True)), [EMA()])
+    with pytest.raises(ConfigError, match="goes inside of other wrappers"):
+        Lookahead(AveragedOptimizer("sgd"))
+
+
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no steps_per_execution on PyTorch")
 def test_several_steps_a_call():
     """steps_per_execution: the averages of every third update, as update_every=3 takes them."""
@@ -345,6 +365,20 @@ def test_what_fit_leaves():
     fit(made, [late], validation_data=data(8, 4))  # no sample yet: nothing is swapped
     with pytest.raises(ConfigError, match="no average yet"):
         late.apply()
+
+
+def test_averages_that_are_kept():
+    """For good: nothing that looks for averages afterwards finds these."""
+    made, ema = model(), EMA(0.5)
+    fit(made, [ema])
+    wanted, trained = values(made), made.get_weights()
+    ema.keep(made)
+    assert_equal(made.get_weights(), wanted)
+    assert np.abs(made.get_weights()[0] - trained[0]).max() > 1e-4
+    with training_weights(made):
+        assert_equal(made.get_weights(), wanted)
+    with pytest.raises(ConfigError, match="has no averages"):
+        averaged(made).__enter__()
 
 
 def test_subsets():

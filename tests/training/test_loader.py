@@ -158,20 +158,32 @@ def test_bad_arguments_say_what_to_do():
         ({"source": iter([1])}, "buffered_shuffle"),
         ({"batch_size": 0}, "batch_size"),
         ({"workers": -2}, "workers"),
+        ({"ahead": -1}, "ahead"),
         ({"shard": (2, 2)}, "shard"),
         ({"engine": "ray"}, "grain"),
         ({"engine": "grain"}, "workers=1"),
     ]:
         with pytest.raises(ConfigError, match=match):
             Loader(**{"source": texts, "batch_size": 2, **options})
-    with pytest.raises(ConfigError, match="batches in an epoch"):
-        Loader(texts, batch_size=2).restore({"epoch": 0, "step": 9})
+    for state in ({"epoch": 0, "step": 9}, [0, 1]):
+        with pytest.raises(ConfigError, match="batches in an epoch"):
+            Loader(texts, batch_size=2).restore(state)
     with pytest.raises(ConfigError, match="top level"):
         next(iter(Loader(texts, batch_size=2, workers=1, transform=lambda example: example)))
     with pytest.raises(DataError, match="collate"):
         next(iter(Loader([np.zeros(2), np.zeros(3)], batch_size=2)))
     with pytest.raises(ConfigError, match="collate"):
         next(iter(Loader(["text"], batch_size=1)))
+
+
+def test_numbers_are_not_cut_off():
+    """Integers beside floats, whichever comes first; alone they stay integers."""
+    for numbers in ([1, 2.5], [2.5, 1]):
+        (batch,) = Loader(numbers, batch_size=2, shuffle=False)
+        assert batch.dtype == "float32"
+        assert batch.tolist() == numbers
+    (batch,) = Loader([1, 2], batch_size=2, shuffle=False)
+    assert batch.dtype == "int32"
 
 
 class Record(keras.Model):

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 from tests.training.test_averaging import assert_equal, data, model, values
 
-from kexue.errors import CheckpointError
+from kexue.errors import CheckpointError, ConfigError
 from kexue.training import EMA, LAWA, SWA, AveragedOptimizer, BestWeights, Resume, SteadyRandom, SwapAverage
 
 EPOCHS, STEPS = 3, 6
@@ -105,6 +105,37 @@ def test_files(tmp_path):
     assert Resume(tmp_path, job={"kind": "swa"}, callbacks=[wrong]).restore(made)
     with pytest.raises(CheckpointError, match=r"does not fit this SWA of 6 weights: weights: expected the shapes"):
         wrong.set_model(made)
+
+
+def test_averages_of_an_earlier_training(tmp_path):
+    """A fit that goes on from averages that another one left saves its own weights, and restored ones stay."""
+    (x, y), made, ema = data(), model(), EMA(0.5, final="averaged")
+    made.fit(x, y, batch_size=4, verbose=0, callbacks=[ema])
+    left = made.get_weights()[0]
+    made.fit(x, y, batch_size=4, verbose=0, callbacks=[Resume(tmp_path, job={})])
+    wanted = made.get_weights()
+    assert np.abs(wanted[0] - left).max() > 1e-4
+    other = model()
+    assert Resume(tmp_path, job={}).restore(other)
+    assert_equal(other.get_weights(), wanted)
+    ema.apply()
+    state = Resume(tmp_path, job={}, callbacks=[ema])
+    state.restore(made)
+    ema.on_train_begin()
+    assert_equal(made.get_weights(), wanted)
+    with pytest.raises(ConfigError, match="must be compiled"):
+        state.restore(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]))
+
+
+def test_a_kill_while_writing(tmp_path):
+    """What it leaves is large and of no use: the next state takes it away."""
+    for name in (".state-00000-0000003.safetensors.ab1.tmp", ".best-0-00000-0000003.safetensors.ab2.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".other.tmp").write_bytes(b"not ours")
+    best = BestWeights("loss", "min")
+    state = Resume(tmp_path, job={}, callbacks=[best])
+    state.save(model(), 0, 3)
+    assert [p.name for p in tmp_path.glob(".*.tmp")] == [".other.tmp"]
 
 
 def test_callbacks_of_ones_own(tmp_path):

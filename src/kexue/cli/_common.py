@@ -3,6 +3,7 @@
 import errno
 import functools
 import json
+import math
 import os
 import sys
 import warnings
@@ -163,9 +164,17 @@ class Options:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """A file of indented JSON, whole or not at all."""
+    """A file of indented JSON, whole or not at all; numbers that are not finite, which JSON has not, are null."""
     with atomic_write(path) as file:
-        file.write_text(dumps(value, indent=2) + "\n", encoding="utf-8")
+        file.write_text(dumps(_finite(value), indent=2) + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_lines(path: Path, records: Iterable[Any]) -> None:

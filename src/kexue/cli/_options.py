@@ -39,7 +39,7 @@ TokenizerFile = Annotated[
     typer.Option("--tokenizer", "--vocab", help="tokenizer.json, vocab.txt or their folder, instead of the model's."),
 ]
 Dtype = Annotated[str | None, typer.Option(help="Keras policy such as mixed_bfloat16.", show_default=False)]
-Seed = Annotated[int, typer.Option()]
+Seed = Annotated[int, typer.Option(min=0)]
 Resume = Annotated[
     bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training in the same --output.")
 ]

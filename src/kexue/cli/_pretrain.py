@@ -1,5 +1,6 @@
 """The run behind ``kexue pretrain``: vocabulary, shards, training, checkpoint, figures."""
 
+import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def run(settings: Settings, *, restart: bool) -> None:
 def _run(settings: Settings, *, restart: bool) -> None:
     output = settings.output
     if restart:
+        (output / _RESULT).unlink(missing_ok=True)  # or a restart that was interrupted would pass for finished
         for name in ("shards", "vocabulary", "state"):
             shutil.rmtree(output / name, ignore_errors=True)
     elif (output / _RESULT).is_file():
@@ -157,10 +159,18 @@ def _tokenizer(settings: Settings, corpora: dict[str, Path]) -> Tokenizer:
     if path.is_dir():
         return Tokenizer.from_pretrained(path)
     folder = settings.output / "vocabulary"
+    record = folder / "settings.json"
+    wanted = {"vocabulary_size": settings.vocabulary_size}
     if not (folder / "vocab.txt").is_file():
         note("training a vocabulary on the corpora")
         texts = (text for path in corpora.values() for document in read_corpus(path) for text in document)
         train_vocabulary(texts, settings.vocabulary_size).save(folder)
+        write_json(record, wanted)
+    elif record.is_file() and (found := json.loads(record.read_text(encoding="utf-8"))) != wanted:
+        raise ConfigError(
+            f"{folder} was made with --vocabulary-size {found.get('vocabulary_size')}. Received: "
+            f"{settings.vocabulary_size}. Give that size, another --output, or --restart."
+        )
     tokenizer = Tokenizer.from_pretrained(folder)
     note(f"vocabulary: {len(tokenizer):,} tokens")
     return tokenizer

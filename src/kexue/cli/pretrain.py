@@ -71,7 +71,10 @@ def pretrain(
         ),
     ] = None,
     ema: Annotated[
-        float | None, typer.Option(help="Decay of a moving average of the weights, which is saved.", show_default=False)
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Decay of a moving average of the weights, which is saved.", show_default=False
+        ),
     ] = None,
     noise_scale: Annotated[
         bool, typer.Option("--noise-scale", help="Measure the gradient noise (with --accumulation) for advise-lr.")
@@ -91,7 +94,7 @@ def pretrain(
     save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 500,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of log.csv.")] = 50,
     dtype: Annotated[str | None, typer.Option(help="Keras policy such as mixed_bfloat16.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes that tokenise the corpora.")] = 1,
     devices: Annotated[
         str | None,

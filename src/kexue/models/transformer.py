@@ -64,6 +64,10 @@ class Transformer(DirectCall, keras.Model):
             config = TransformerConfig.from_dict(config)
         heads = _heads(head)
         mask = masks.get(config.mask if mask is None else mask)
+        try:
+            keras.dtype_policies.get(dtype)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"dtype must be a Keras policy such as 'mixed_bfloat16'. Received: {dtype!r}") from error
         assembly = Assembly(config, mask, heads, dtype)
         super().__init__(inputs=assembly.inputs, outputs=assembly.outputs, name=name or config.family)
         # Keras tracks what is set on a model; plain data must stay as it is.

@@ -15,6 +15,7 @@ from kexue.training.running import run
 from kexue.training.schedules import WarmupLinear
 from kexue.training.seeding import seeded_training
 from kexue.training.steady import SteadyRandom
+from kexue.training.weight_average import WeightAverage
 
 __all__ = ["check_numbers", "target_network", "train"]
 
@@ -79,8 +80,10 @@ def train(
     )
     network.compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile)
     best = None if held is None else BestWeights("val_loss", mode="min")
-    own = [callback for callback in (SteadyRandom(), best) if callback is not None]
-    every = [*own, *callbacks]
+    # Averages stand in the model before the best epoch is chosen.
+    early = [callback for callback in callbacks if isinstance(callback, WeightAverage)]
+    own = [callback for callback in (SteadyRandom(), *early, best) if callback is not None]
+    every = [*own, *(callback for callback in callbacks if callback not in early)]
     state = None
     if resume is not None:
         job = dict(job) | {

@@ -18,7 +18,7 @@ from kexue.tasks.pretraining.electra import ElectraModel, generator_config, with
 from kexue.tasks.pretraining.logs import CsvLog, Speed
 from kexue.tasks.pretraining.network import PretrainingModel
 from kexue.tasks.pretraining.objectives import Electra, Objective, parse
-from kexue.tasks.pretraining.setup import Source, check, copied, network, specials
+from kexue.tasks.pretraining.setup import Source, check, copied, network, positive, specials
 from kexue.text import Tokenizer
 from kexue.text.corpus import Shards, open_shards
 from kexue.text.corpus.shards import vocabulary_hash
@@ -32,6 +32,7 @@ from kexue.training.running import run
 from kexue.training.schedules import WarmupLinear
 from kexue.training.seeding import seeded_training
 from kexue.training.steady import SteadyRandom
+from kexue.training.swapping import accumulation_steps, chain
 
 __all__ = ["Pretrainer"]
 
@@ -100,7 +101,7 @@ class Pretrainer:
         if tokenizer is None:
             raise ConfigError("a tokenizer is needed unless model is a checkpoint folder that has one.")
         self.tokenizer = tokenizer
-        check(self.model, tokenizer, length, head)
+        check(self.model, tokenizer, length, head, self.objective.mask)
         self.specials = specials(tokenizer)
         self.generator: keras.Model | None = None
         self._generator_config: TransformerConfig | None = None
@@ -109,13 +110,15 @@ class Pretrainer:
             source = generator_config(self._config) if generator is None else generator
             seed = None if seed is None else seed + 1
             other, self._generator_config = network(source, head="lm", seed=seed, **common)
-            check(other, tokenizer, length, "lm")
+            check(other, tokenizer, length, "lm", self.objective.mask)
             self.generator = with_shared_embeddings(other, self.model)
             self._network: PretrainingModel = ElectraModel(
                 self.model, self.generator, other.config, self.objective.weight
             )
         else:
             self._network = PretrainingModel(self.model, self._names)
+        if self._config.num_segments == 1:  # RoBERTa; the masks that `check` leaves look at no segments
+            self._network.facts = tuple(name for name in self._network.facts if name != "segment_ids")
 
     # ---------------------------------------------------------------- training
 
@@ -183,19 +186,18 @@ class Pretrainer:
             ConfigError: arguments that cannot work, a ``folder`` of another run, or one that another process works in.
             DataError: shards of another vocabulary, or without tokens.
         """
-        numbers = {"steps": steps, "batch_size": batch_size, "accumulation": accumulation, "valid_rows": valid_rows}
-        for name, number in numbers.items():
-            if not isinstance(number, int) or number < 1:
-                raise ConfigError(f"{name} must be a positive integer. Received: {name}={number!r}")
-        if batch_size % self.distribution.share[1]:
-            raise ConfigError(
-                f"batch_size must be a multiple of the {self.distribution.share[1]} processes. Received: {batch_size}"
-            )
+        positive(steps=steps, batch_size=batch_size, accumulation=accumulation, valid_rows=valid_rows)
+        positive(optional=True, valid_every=valid_every, save_every=save_every, log_every=log_every)
+        if not isinstance(seed, int) or seed < 0:
+            raise ConfigError(f"seed must be an integer of at least 0. Received: seed={seed!r}")
+        self._check_batch(batch_size)
         shards = self._open(shards)
         interval = min(valid_every or max(steps // 20, 1), steps)
         epochs = math.ceil(steps / interval)
         micro = interval * accumulation
         accumulates = accumulation if accumulation > 1 else None
+        if not any(len(shards.split(name)) for name in shards.names):
+            raise DataError(f"{shards.folder} holds no documents to train on: build the shards with a smaller holdout.")
         batches = self._batches(shards, "train", batch_size, seed, micro, total=steps * accumulation)
         validation = self._validation(shards, batch_size, valid_rows)
         if optimizer is None:
@@ -207,10 +209,10 @@ class Pretrainer:
                 global_clipnorm=clip,
                 gradient_accumulation_steps=accumulates,
             )
-        elif optimizer.gradient_accumulation_steps != accumulates:
+        elif (given := accumulation_steps(optimizer)) != accumulates:
             raise ConfigError(
                 f"accumulation={accumulation} needs an optimizer with gradient_accumulation_steps={accumulates}. "
-                f"Received: {optimizer.gradient_accumulation_steps}"
+                f"Received: {given}"
             )
         model = self._network
         model.compile(optimizer=optimizer, jit_compile=jit_compile)
@@ -248,7 +250,7 @@ class Pretrainer:
                 every = [_Restart(log, state), log, *every]
         try:
             with seeded_training(model, seed), folder_lock(folder) if folder and first else nullcontext():
-                return run(
+                history = run(
                     model,
                     batches,
                     epochs=epochs,
@@ -262,6 +264,9 @@ class Pretrainer:
             for callback in noise:
                 callback.detach()
                 callback.log.close()
+        for mean in average:
+            mean.keep(model)
+        return history
 
     def evaluate(
         self, shards: Shards | str | os.PathLike[str], *, batch_size: int = 32, rows: int | None = None
@@ -271,12 +276,16 @@ class Pretrainer:
         Args:
             shards: see `fit`.
             batch_size: rows of a batch.
-            rows: of each corpus at most; None: all.
+            rows: of each corpus at most; None: all. Whole batches are taken: up to ``batch_size - 1`` rows at the end
+                are left out, and fewer rows than a batch are taken again, with other masks.
 
         Returns:
             ``{corpus: {"mlm_loss": ..., "mlm_accuracy": ..., "mlm_perplexity": ..., ...}}``; with ELECTRA
             ``generator_loss``, ``generator_perplexity``, ``discriminator_accuracy`` and so on.
         """
+        positive(batch_size=batch_size)
+        positive(optional=True, rows=rows)
+        self._check_batch(batch_size)
         shards, found = self._open(shards), {}
         if not self._network.compiled:
             self._network.compile()
@@ -304,6 +313,13 @@ class Pretrainer:
         model.save_pretrained(folder, format, tokenizer=self.tokenizer)  # type: ignore[arg-type]
 
     # ---------------------------------------------------------------- parts
+
+    def _check_batch(self, batch_size: int) -> None:
+        if batch_size % (copies := self.distribution.copies):
+            raise ConfigError(
+                f"batch_size must be a multiple of {copies}, the copies of the model on all devices. "
+                f"Received: {batch_size}"
+            )
 
     def _open(self, shards: Any) -> Shards:
         shards = shards if isinstance(shards, Shards) else open_shards(shards)
@@ -354,7 +370,7 @@ class Pretrainer:
         self, folder: Path, batch_size: int, accumulation: int, steps: int, every: int | None, optimizer: Any
     ) -> CsvLog:
         names = self._network.columns
-        rate = optimizer._learning_rate
+        rate = list(chain(optimizer))[-1]._learning_rate
         return CsvLog(
             folder / "log.csv",
             [*names, *(f"val_{name}" for name in names), "tokens_per_second", "flops_per_second"],

@@ -8,7 +8,7 @@ from keras import ops
 
 from kexue.errors import ConfigError
 from kexue.training.blending import blend, check_ema, sample_weight
-from kexue.training.swapping import Swap, chain, chosen, patterns
+from kexue.training.swapping import Swap, accumulation_steps, chain, chosen, patterns
 
 __all__ = ["AveragedOptimizer"]
 
@@ -121,7 +121,7 @@ class AveragedOptimizer(keras.optimizers.Optimizer):
             if trainable_variables is None:
                 raise ConfigError("the optimizer is not built. Call build(variables), or give the variables to apply.")
             self.build(list(trainable_variables))
-        every_step = not any(getattr(o, "gradient_accumulation_steps", None) for o in chain(self.inner_optimizer))
+        every_step = not accumulation_steps(self.inner_optimizer)
         before = None if every_step else ops.copy(self.inner_optimizer.iterations)
         self.inner_optimizer.apply(grads, trainable_variables)
         n = ops.copy(self._updates)  # PyTorch assigns in place

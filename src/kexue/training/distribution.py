@@ -35,12 +35,14 @@ class Distribution:
         process: number of this process; process 0 writes the files.
         processes: how many there are.
         share: ``(i, n)``: this process brings the i-th of n equal parts of each batch.
+        copies: of the model, in all processes; each has an equal part of every batch.
     """
 
     keras: Any = None
     process: int = 0
     processes: int = 1
     share: tuple[int, int] = (0, 1)
+    copies: int = 1
 
 
 def distribute(
@@ -61,6 +63,8 @@ def distribute(
 
     Source: ``keras.distribution``; ``jax.distributed``.
     """
+    if process is not None and hosts is None:
+        raise ConfigError(f"process={process} is the number of a process among hosts: give the hosts too.")
     if devices is None and hosts is None:
         return Distribution()
     if keras.backend.backend() != "jax":
@@ -97,7 +101,8 @@ def distribute(
             layouts[pattern] = axes
         spread = _ModelParallel(layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False)
     keras.distribution.set_distribution(spread)
-    return Distribution(spread, jax.process_index(), jax.process_count(), (jax.process_index(), jax.process_count()))
+    process, processes = jax.process_index(), jax.process_count()
+    return Distribution(spread, process, processes, (process, processes), data)
 
 
 def wait_for_all(distribution: Distribution, name: str) -> None:
@@ -115,8 +120,10 @@ def _parallel(devices: int | str | None) -> tuple[int | None, int]:
     text = str(devices)
     if text.isdigit() and int(text) > 0:
         return int(text), 1
-    named = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    if set(named) <= {"data", "model"} and named and all(v.isdigit() and int(v) > 0 for v in named.values()):
+    parts = [part.partition("=")[::2] for part in text.split(",")]
+    named = dict(parts)
+    known = set(named) <= {"data", "model"} and len(named) == len(parts)
+    if known and all(v.isdigit() and int(v) > 0 for v in named.values()):
         return int(named.get("data", 1)), int(named.get("model", 1))
     raise ConfigError(f"devices must be a number, 'all' or such as 'data=2,model=2'. Received: {devices!r}")
 

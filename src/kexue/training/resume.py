@@ -17,7 +17,7 @@ import numpy as np
 from kexue.checkpoints import open_checkpoint, write_safetensors
 from kexue.errors import CheckpointError, ConfigError
 from kexue.files import atomic_write
-from kexue.training.swapping import training_weights
+from kexue.training.swapping import settle, training_weights
 
 __all__ = ["Resume", "Stateful"]
 
@@ -117,6 +117,11 @@ class Resume(keras.callbacks.Callback):
                 f"{path}: not the state of a training run ({error!r}). Give another folder."
             ) from None
         self._check_job(job, path)
+        if getattr(model, "optimizer", None) is None:
+            raise ConfigError(
+                "the model must be compiled before its state is restored: model.compile(optimizer, loss)."
+            )
+        settle(model)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         arrays = self._read(files["state"])
@@ -187,6 +192,8 @@ class Resume(keras.callbacks.Callback):
             for old in self.folder.glob(f"{name}-*.safetensors"):
                 if old.name not in files.values():
                     old.unlink()
+            for old in self.folder.glob(f".{name}-*.tmp"):  # what a kill in the middle of writing leaves
+                old.unlink()
 
     def finish(self, model: keras.Model, epoch: int) -> None:
         """Mark the job as done: calling it again restores the result and trains no more."""
@@ -194,6 +201,10 @@ class Resume(keras.callbacks.Callback):
         self.save(model, epoch, 0)
 
     # ---------------------------------------------------------------- called by Keras
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """What is saved must be the weights of this training, not of an earlier one whose averages it goes on from."""
+        settle(self.model, [c.swap for c in self.stateful.values() if hasattr(c, "swap")])
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Put the running means of an epoch that was interrupted back."""

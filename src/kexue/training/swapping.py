@@ -11,7 +11,17 @@ from keras import ops
 
 from kexue.errors import ConfigError
 
-__all__ = ["Swap", "attach", "averaged", "chain", "chosen", "training_weights"]
+__all__ = [
+    "Swap",
+    "accumulation_steps",
+    "attach",
+    "averaged",
+    "chain",
+    "chosen",
+    "detach",
+    "settle",
+    "training_weights",
+]
 
 
 class Swap:
@@ -46,6 +56,11 @@ class Swap:
             for variable, value in backup:
                 variable.assign(value)
 
+    def keep(self) -> None:
+        """Leave the averages in the variables for good."""
+        self.apply()
+        self._backup = None
+
 
 def copied(value: Any) -> Any:
     """A tensor of its own with the values of one."""
@@ -59,10 +74,21 @@ def chain(optimizer: Any) -> Iterator[Any]:
         optimizer = getattr(optimizer, "inner_optimizer", None)
 
 
+def accumulation_steps(optimizer: Any) -> int | None:
+    """How many batches make an update, where there are several, whatever is wrapped around."""
+    steps = (getattr(each, "gradient_accumulation_steps", None) for each in chain(optimizer))
+    return next((count for count in steps if count), None)
+
+
 def attach(model: keras.Model, swap: Swap) -> None:
     """Let `averaged` and `training_weights` find it."""
     if swap not in _attached(model):
         object.__setattr__(model, "_kexue_swaps", [*_attached(model), swap])
+
+
+def detach(model: keras.Model, swap: Swap) -> None:
+    """The reverse of `attach`."""
+    object.__setattr__(model, "_kexue_swaps", [other for other in _attached(model) if other is not swap])
 
 
 def _attached(model: keras.Model) -> list[Swap]:
@@ -138,6 +164,16 @@ def training_weights(model: keras.Model) -> Iterator[None]:
     finally:
         for swap in applied:
             swap.apply()
+
+
+def settle(model: keras.Model, but: Sequence[Swap] = ()) -> None:
+    """Averages that stand in the model are its weights from now on, those of the swaps ``but`` excepted.
+
+    Training that begins without the callback that installed them goes on from them, and what they replaced is history.
+    """
+    for swap in _swaps(model):
+        if swap.applied and swap not in but:
+            swap.keep()
 
 
 def chosen(variables: Sequence[Any], include: Sequence[str], exclude: Sequence[str]) -> list[Any]:

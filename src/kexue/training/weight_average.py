@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kexue.errors import CheckpointError, ConfigError
-from kexue.training.swapping import Swap, attach, chain, chosen, patterns
+from kexue.training.swapping import Swap, accumulation_steps, attach, chain, chosen, detach, patterns
 
 __all__ = ["Swapping", "WeightAverage"]
 
@@ -187,6 +187,12 @@ class WeightAverage(Swapping):
         """Put the weights of training back."""
         self.swap.reset()
 
+    def keep(self, model: keras.Model) -> None:
+        """Leave the averages in the model for good, when all training is done; it knows this callback no more."""
+        self.set_model(model)
+        self.swap.keep()
+        detach(model, self.swap)
+
     # ---------------------------------------------------------------- called by Keras
 
     def set_model(self, model: keras.Model) -> None:
@@ -286,7 +292,7 @@ class WeightAverage(Swapping):
 def _counter(optimizer: Any) -> tuple[int, int, bool]:
     """Batches that an optimizer took, how many make an update, and whether it may skip some (loss scaling)."""
     every = list(chain(optimizer))
-    accumulated = next((n for o in every if (n := getattr(o, "gradient_accumulation_steps", None))), 1)
+    accumulated = accumulation_steps(optimizer) or 1
     taken = getattr(every[-1], "_iterations", every[-1].iterations)
     skips = any(isinstance(o, keras.optimizers.LossScaleOptimizer) for o in every)
     return int(ops.convert_to_numpy(taken)), accumulated, skips

@@ -10,9 +10,11 @@ import keras
 import numpy as np
 import pytest
 from tests.tasks.pretraining.corpus import shards
+from tests.tasks.pretraining.test_pretrainer import TOKENS, Pretrainer, config, fit
 
 from kexue.errors import ConfigError
 from kexue.training import distribute
+from kexue.training.distribution import Distribution
 
 jax_only = pytest.mark.skipif(keras.backend.backend() != "jax", reason="keras.distribution works on JAX")
 
@@ -107,8 +109,11 @@ def test_errors():
         with pytest.raises(ConfigError, match="JAX backend"):
             distribute(2)
         return
-    with pytest.raises(ConfigError, match="must be a number"):
-        distribute("two")
+    for devices in ("two", "data=2,2", "data=2,data=2", "modle=2"):
+        with pytest.raises(ConfigError, match="must be a number"):
+            distribute(devices)
+    with pytest.raises(ConfigError, match="give the hosts too"):
+        distribute(process=1)
     with pytest.raises(ConfigError, match="number of this process"):
         distribute(hosts="127.0.0.1:1,127.0.0.1:2", process=2)
     with pytest.raises(ConfigError, match="addresses such as"):
@@ -116,3 +121,10 @@ def test_errors():
     with pytest.raises(ConfigError, match="evenly"):
         distribute(3, hosts="a:1,b:2", process=0)
     assert distribute().share == (0, 1)
+
+
+def test_a_batch_has_a_part_for_each_copy(corpus):
+    trainer = Pretrainer(config(), TOKENS, length=32, distribution=Distribution(copies=2))
+    for run in (lambda: fit(trainer, corpus, batch_size=3), lambda: trainer.evaluate(corpus, batch_size=3)):
+        with pytest.raises(ConfigError, match="batch_size must be a multiple of 2"):
+            run()

@@ -6,9 +6,12 @@ from tests.tasks.pretraining.corpus import shards, tokenizer
 
 from kexue.errors import ConfigError
 from kexue.tasks.pretraining.objectives import CausalLM, MaskedLM, Mixture, PrefixLM, Specials, parse
+from kexue.tasks.pretraining.setup import specials
+from kexue.text import Tokenizer
 from kexue.text.corpus import PackedRows
 
 TOKENS = tokenizer()
+FRAME = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 SEP, MASK, STOP = TOKENS.sep_id, TOKENS.mask_id, TOKENS.token_to_id("。")
 SPECIALS = Specials(words=(5, len(TOKENS)), sep_id=SEP, mask_id=MASK, seams=(STOP,))
 
@@ -50,6 +53,19 @@ def test_masked(rows):
     n = real.sum()
     assert abs(listed.sum() / n - 0.15) < 4 * np.sqrt(0.15 * 0.85 / n) + full.mean() * 0.02
     assert (batch["segment_ids"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "words"),
+    [
+        ([*FRAME, "[MASK]", *"abcdef"], (5, 11)),
+        ([*FRAME, *"abcdef", "[MASK]"], (4, 10)),  # RoBERTa, DeBERTa
+        ([*"abcdef", *FRAME, "[MASK]"], (0, 6)),  # ModernBERT
+        (["[PAD]", "x", *FRAME[1:], "[MASK]", *"abcdef"], (6, 12)),  # spare tokens between, as in BERT
+    ],
+)
+def test_random_tokens_are_words(vocabulary, words):
+    assert specials(Tokenizer.from_vocab(vocabulary)).words == words
 
 
 def test_masked_leaves_out_at_random(rows):

@@ -12,13 +12,16 @@ import time
 import keras
 import numpy as np
 import pytest
-from tests.tasks.pretraining.corpus import LETTERS, shards, tokenizer
+from tests.tasks.pretraining.corpus import LETTERS, shards, tokenizer, write
 
 from kexue.errors import ConfigError, DataError
 from kexue.models import Transformer, TransformerConfig
+from kexue.nn import masks
 from kexue.tasks import Pretrainer
 from kexue.tasks.pretraining.flops import training_flops
 from kexue.text import Tokenizer
+from kexue.text.corpus import build_shards
+from kexue.training import AdamW, Lookahead
 
 TOKENS = tokenizer()
 MIXTURE = "mlm=2,clm=1,unilm=1"
@@ -91,6 +94,21 @@ def test_loss_is_that_of_the_model(made):
     assert seen == {0, 1, 2}
 
 
+def test_rows_are_one_stream(made, monkeypatch):
+    """Pass after pass, and none before the wanted rows is worked out, so that a long run over little text goes on."""
+    data = Pretrainer(config(), TOKENS, length=32)._batches(made, "valid", 4, 0, 10, ("plain",))
+    size = data.available
+    turns = [data._turn(i) for i in range(4)]
+    assert [len(turn) for turn in turns] == [size] * 4
+    every = np.concatenate([turn.take(np.arange(size))["token_ids"] for turn in turns])
+    for first, count in ((0, 5), (size - 2, 4), (size + 1, 2 * size), (3 * size, size)):
+        np.testing.assert_array_equal(data.rows(first, count)["token_ids"], every[first : first + count])
+    made_now = []
+    monkeypatch.setattr(data, "_turn", lambda index: made_now.append(index) or turns[index % 4])
+    data.rows(10**6 * size, 3)
+    assert made_now == [10**6]
+
+
 def test_no_token_sees_its_target(made):
     """A masked or later token that changes leaves the losses of all targets that must not see it."""
     trainer = Pretrainer(config(), TOKENS, objective="clm", length=32)
@@ -139,6 +157,30 @@ def test_resumes_where_it_stopped(made, tmp_path):
     ]
     assert tables[0] == tables[1]
     assert [row[0] for row in tables[0]] == ["step", "1", "2", "3", "4", "5", "6"]
+
+
+def test_averages_are_kept(made, tmp_path):
+    """What is evaluated and saved is the average, worked out here step by step; also of a run that was finished."""
+    decay, seen = 0.6, []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            seen.append(weights(trainer))
+
+    trainer = Pretrainer(config(), TOKENS, length=32)
+    expected = weights(trainer)
+    options = {"ema": decay, "steps": 3, "folder": tmp_path}
+    fit(trainer, made, callbacks=[Watch()], **options)
+    for step in seen:
+        expected = [decay * a + (1 - decay) * w for a, w in zip(expected, step, strict=True)]
+    again = Pretrainer(config(), TOKENS, length=32)
+    fit(again, made, **options)
+    for a, b, c in zip(weights(trainer), weights(again), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, atol=1e-6)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(weights(trainer), seen[-1], strict=True))
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -211,6 +253,14 @@ def test_checkpoint(made, tmp_path):
     fit(again, made, steps=1)
 
 
+def test_one_kind_of_segments(made):
+    """RoBERTa has one: its batches name no other, and a Transformer of one's own may have a stricter mask."""
+    window = masks.Causal() & masks.Window(4, 0)
+    model = Transformer(config(num_segments=1), mask=window, head="lm")
+    history = fit(Pretrainer(model, TOKENS, objective="clm", length=32), made, steps=1, valid_every=1).history
+    assert np.isfinite(history["val_loss"]).all()
+
+
 def test_accumulation_is_a_larger_batch(made):
     """Without dropout, two batches of four rows are one of eight where all rows have as many targets."""
     runs = []
@@ -255,8 +305,24 @@ def test_clear_errors(made, tmp_path):
     other = Tokenizer.from_vocab([*TOKENS.vocabulary, "再"])
     with pytest.raises(DataError, match="another vocabulary"):
         Pretrainer(config(vocabulary_size=24), other, length=32).fit(made, steps=1)
-    with pytest.raises(ConfigError, match="steps must be a positive integer"):
-        fit(Pretrainer(config(), TOKENS, length=32), made, steps=0)
+    with pytest.raises(ConfigError, match=r"tokens see their targets: Transformer\(config, mask='causal'"):
+        Pretrainer(Transformer(config(), head="lm"), TOKENS, objective="clm", length=32)
+    with pytest.raises(ConfigError, match="has its dtype already"):
+        Pretrainer(Transformer(config(), head="lm"), TOKENS, length=32, dtype="bfloat16")
+    with pytest.raises(ConfigError, match="num_segments=1"):
+        Pretrainer(config(num_segments=1), TOKENS, objective=MIXTURE, length=32)
+    trainer = Pretrainer(config(), TOKENS, length=32)
+    for name, value in (("steps", 0), ("valid_every", -1), ("save_every", 0), ("log_every", 0), ("seed", -1)):
+        with pytest.raises(ConfigError, match=f"{name} must be"):
+            fit(trainer, made, **{name: value})
+    for name in ("batch_size", "rows"):
+        with pytest.raises(ConfigError, match=f"{name} must be a positive integer"):
+            trainer.evaluate(made, **{name: 0})
+    with pytest.raises(ConfigError, match="accumulation=2 needs an optimizer"):
+        fit(trainer, made, accumulation=2, optimizer=Lookahead(AdamW(1e-3)))
+    nothing = build_shards(write(tmp_path, 1), TOKENS, tmp_path / "shards", holdout=0.9999, progress=False)
+    with pytest.raises(DataError, match="no documents to train on"):
+        fit(trainer, nothing)
     with pytest.raises(ConfigError, match="tokenizer is needed"):
         Pretrainer(config())
 

@@ -153,6 +153,16 @@ def test_same_bytes_for_any_chunks_and_processes(tokenizer, tmp_path, monkeypatc
         build_shards({"c": path}, tokenizer, tmp_path / "4", words=lambda text: [text], processes=2)
 
 
+def test_a_process_that_dies(tokenizer, tmp_path, monkeypatch):
+    """Is told with what to do; the build goes on afterwards."""
+    path = write_txt(tmp_path / "a.txt", make_documents(20))
+    with monkeypatch.context() as patch:
+        patch.setattr("kexue.text.corpus.building._start_worker", os._exit)
+        with pytest.raises(DataError, match="one of the 2 processes that tokenise died"):
+            build_shards({"c": path}, tokenizer, tmp_path / "s", progress=False, processes=2)
+    build_shards({"c": path}, tokenizer, tmp_path / "s", progress=False)
+
+
 def test_finished_is_finished(tokenizer, tmp_path):
     """A second call does nothing; other settings or a changed corpus are refused."""
     path = write_txt(tmp_path / "a.txt", make_documents(30))

@@ -192,6 +192,8 @@ def _names(graph: Graph, starts: list[Any]) -> dict[int, str]:
 def _inputs(graph: Graph, starts: list[Any]) -> tuple[Any, list[Any]]:
     """New inputs for the starts, one tensor or a dict; and as a list in their order (Keras sorts dicts)."""
     names = _names(graph, starts)
+    # Keras calls x * 2 sparse; nothing is in a model that takes nothing sparse.
+    sparse = any(tensor.sparse for tensor in tree.flatten(graph.inputs))
     made = {}
     for tensor in starts:
         maker = graph.maker[id(tensor)].operation
@@ -199,7 +201,7 @@ def _inputs(graph: Graph, starts: list[Any]) -> tuple[Any, list[Any]]:
         made[names[id(tensor)]] = keras.Input(
             batch_shape=tensor.shape,
             dtype=tensor.dtype,
-            sparse=tensor.sparse,
+            sparse=sparse and tensor.sparse,
             name=names[id(tensor)],
             optional=optional,
         )

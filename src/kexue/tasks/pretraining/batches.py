@@ -56,7 +56,7 @@ class PretrainingBatches(keras.utils.PyDataset):
         self.parts = parts(objective)
         self.seed, self.steps, self.total, self.fixed, self.share = seed, steps, total, fixed, share
         self.epoch = self.start = 0
-        self._sizes: list[int] = []
+        self._size: int | None = None
 
         @lru_cache(maxsize=2)
         def turn(index: int) -> PackedRows:
@@ -84,23 +84,21 @@ class PretrainingBatches(keras.utils.PyDataset):
 
     @property
     def available(self) -> int:
-        """Rows in the first pass."""
-        return len(self._turn(0))
+        """Rows in a pass."""
+        if self._size is None:
+            self._size = len(self._turn(0))
+        return self._size
 
     def rows(self, first: int, count: int) -> dict[str, np.ndarray]:
         """Rows ``first`` to ``first + count`` of the stream."""
         pieces: list[dict[str, np.ndarray]] = []
-        turn = before = 0
+        # Every pass has the same pieces, and how many rows they fill depends on their lengths alone.
+        size = self.available
         while count:
-            if turn == len(self._sizes):
-                self._sizes.append(len(self._turn(turn)))
-            size = self._sizes[turn]
-            if first < before + size:
-                n = min(count, before + size - first)
-                pieces.append(self._turn(turn).take(np.arange(first - before, first - before + n)))
-                first, count = first + n, count - n
-            before += size
-            turn += 1
+            turn, place = divmod(first, size)
+            n = min(count, size - place)
+            pieces.append(self._turn(turn).take(np.arange(place, place + n)))
+            first, count = first + n, count - n
         if len(pieces) == 1:
             return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

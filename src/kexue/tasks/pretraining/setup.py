@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -9,11 +10,12 @@ import keras
 from kexue.errors import ConfigError
 from kexue.models import Transformer, TransformerConfig
 from kexue.models.weights import named_weights
+from kexue.nn import masks
 from kexue.tasks.pretraining.objectives import Specials
 from kexue.text import Tokenizer
 from kexue.training.seeding import seeded_weights
 
-__all__ = ["check", "copied", "network", "specials"]
+__all__ = ["check", "copied", "network", "positive", "specials"]
 
 _SEAMS = "。！？；!?;\n"
 
@@ -28,6 +30,8 @@ def network(
         if isinstance(source, str | os.PathLike):
             model = Transformer.from_pretrained(source, mask=mask, head=head, dtype=dtype)
         elif isinstance(source, Transformer):
+            if dtype is not None:
+                raise ConfigError(f"a Transformer has its dtype already: Transformer(config, dtype={dtype!r}).")
             model = source
         else:
             model = Transformer(source, mask=mask, head=head, dtype=dtype)
@@ -48,8 +52,8 @@ def copied(source: keras.Model, target: Transformer) -> Transformer:
     return target
 
 
-def check(model: Transformer, tokenizer: Tokenizer, length: int, head: str) -> None:
-    """Raise ConfigError where they do not fit each other."""
+def check(model: Transformer, tokenizer: Tokenizer, length: int, head: str, mask: str) -> None:
+    """Raise ConfigError where they do not fit each other, or under a mask that shows targets; ``mask`` hides them."""
     if head not in model.heads:
         raise ConfigError(f"the model needs {_ARTICLE[head]} head: Transformer(config, head={head!r}).")
     if model.config.decoder_layers is not None or model.config.two_stream:
@@ -62,11 +66,26 @@ def check(model: Transformer, tokenizer: Tokenizer, length: int, head: str) -> N
     for role in ("cls_id", "sep_id"):
         if getattr(tokenizer, role) is None:
             raise ConfigError(f"the tokenizer lacks a token for {role}, which stands around each piece of text.")
+    if mask == "prefix" and model.config.num_segments == 1:
+        raise ConfigError("unilm and mixtures need segments 0 and 1, the model knows one (num_segments=1).")
+    segments = [[0, 0, 0, 1, 1, 1]] if mask == "prefix" else [[1] * 6]
+    seen, hidden = (keras.ops.convert_to_numpy(m.dense(6, segment_ids=segments)) for m in (model.mask, masks.get(mask)))
+    if (seen & ~hidden).any():
+        raise ConfigError(
+            f"under the model's mask {model.mask!r} tokens see their targets: Transformer(config, mask={mask!r}, ...)."
+        )
     if model.max_tokens is not None and length > model.max_tokens:
         raise ConfigError(f"length={length} is beyond the model's positions, which end at {model.max_tokens}.")
 
 
 _ARTICLE = {"lm": "an lm", "discriminator": "a discriminator"}
+
+
+def positive(*, optional: bool = False, **numbers: Any) -> None:
+    """Raise ConfigError for numbers that are no positive integers; ``optional``: they may be None."""
+    for name, number in numbers.items():
+        if not (optional and number is None) and (not isinstance(number, int) or number < 1):
+            raise ConfigError(f"{name} must be a positive integer. Received: {name}={number!r}")
 
 
 def specials(tokenizer: Tokenizer) -> Specials:
@@ -80,7 +99,7 @@ def specials(tokenizer: Tokenizer) -> Specials:
 
 
 def _words(tokenizer: Tokenizer) -> tuple[int, int]:
-    """Ids after the special tokens, which stand at the beginning or (as ids) apart from the words."""
-    size = len(tokenizer)
-    first = max(tokenizer.special_ids) + 1
-    return (first, size) if first <= size // 2 else (0, min(tokenizer.special_ids))
+    """The longest range of ids without a special token: these stand first, last or on both sides (RoBERTa)."""
+    marks = sorted({-1, *tokenizer.special_ids, len(tokenizer)})
+    low, high = max(pairwise(marks), key=lambda pair: pair[1] - pair[0])
+    return low + 1, high

@@ -14,6 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -88,7 +89,7 @@ def build_shards(
 
     Raises:
         ConfigError: an argument that cannot work.
-        DataError: a corpus that cannot be read, or a folder with other shards in it.
+        DataError: a corpus that cannot be read, a folder with other shards in it, or a process that was killed.
     """
     _check_arguments(corpora, holdout, shard_tokens, processes)
     folder = Path(folder)
@@ -222,13 +223,19 @@ class _Encoding:
                 yield documents, self._encoder([part for document in documents for part in document])
             return
         waiting: deque[tuple[list[Document], Future[Encoded]]] = deque()
-        for documents in chunks:
-            waiting.append((documents, self._pool.submit(_work, documents)))
-            if len(waiting) > 2 * self.processes:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for documents, future in waiting:
-            yield documents, future.result()
+        try:
+            for documents in chunks:
+                waiting.append((documents, self._pool.submit(_work, documents)))
+                if len(waiting) > 2 * self.processes:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for documents, future in waiting:
+                yield documents, future.result()
+        except BrokenProcessPool:
+            raise DataError(
+                f"one of the {self.processes} processes that tokenise died, mostly because memory ran out. Give fewer; "
+                "the build goes on where it stopped."
+            ) from None
 
 
 class _Writer:

@@ -131,7 +131,7 @@ def advise(
         base = optima[0] if optima else _base(logs[0], notes)
         if len(optima) > 1 and 0 < scale < math.inf:
             fit = fit_rates(optima, kappa2=scale)
-            beta_noise = beta_noise or fit.surge.beta_noise  # type: ignore[union-attr]
+            beta_noise = fit.surge.beta_noise if beta_noise is None else beta_noise  # type: ignore[union-attr]
             base = (optima[0][0], fit.rate(optima[0][0]))
             notes.append(
                 f"law fitted to the best rates at {len(optima)} batch sizes, off by at most {fit.residual:.0%}"

@@ -99,7 +99,7 @@ class Maker:
 def stack(examples: Sequence[Any]) -> Any:
     """Stack examples leaf by leaf: dictionaries, tuples and lists of arrays and numbers.
 
-    Python's integers become int32 and its floats float32; arrays keep their types.
+    Python's integers become int32 and its floats float32 (integers beside floats too); arrays keep their types.
 
     Raises:
         DataError: examples of different shapes or kinds.
@@ -114,10 +114,9 @@ def stack(examples: Sequence[Any]) -> Any:
             return tuple(stack(list(part)) for part in zip(*examples, strict=True))
         if isinstance(first, bool | np.ndarray | np.generic):
             return np.stack(examples)
-        if isinstance(first, int):
-            return np.asarray(examples, np.int32)
-        if isinstance(first, float):
-            return np.asarray(examples, np.float32)
+        if isinstance(first, int | float):
+            # One float among them makes all of them floats: an integer type would cut them off.
+            return np.asarray(examples, np.int32 if all(isinstance(each, int) for each in examples) else np.float32)
     except DataError:
         raise
     except (ValueError, TypeError, AttributeError, OverflowError) as error:

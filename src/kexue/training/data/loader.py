@@ -88,6 +88,8 @@ class Loader(DataAdapter):
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("retries", retries, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} must be an integer, at least {least}. Received: {value!r}")
+        if ahead is not None and (isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 0):
+            raise ConfigError(f"ahead must be None or an integer, at least 0. Received: {ahead!r}")
         if engine not in ("kexue", "grain"):
             raise ConfigError(f'engine must be "kexue" or "grain". Received: {engine!r}')
         self.workers = worker_count(workers)
@@ -98,7 +100,7 @@ class Loader(DataAdapter):
         )
         self._call = Call(Maker(source, transform, collate, seed), "batch {}")
         self.seed, self.retries, self.threads, self.engine = seed, retries, threads, engine
-        self.ahead = ahead or 2 * self.workers
+        self.ahead = 2 * self.workers if ahead is None else ahead
         self._static = collate is None
         self._epoch = self._step = 0
         self._pool: WorkerPool | None = None
@@ -187,11 +189,11 @@ class Loader(DataAdapter):
         Raises:
             ConfigError: not a place of this loader.
         """
-        epoch, step = state.get("epoch"), state.get("step")
+        epoch, step = (state.get("epoch"), state.get("step")) if isinstance(state, Mapping) else (None, None)
         if not (isinstance(epoch, int) and isinstance(step, int) and epoch >= 0 and 0 <= step <= len(self)):
             raise ConfigError(
                 f"Expected a state like {{'epoch': 0, 'step': 12}} with a step up to {len(self)}, the batches in an "
-                f"epoch of this loader. Received: {json.dumps(dict(state), default=str)[:200]}"
+                f"epoch of this loader. Received: {json.dumps(state, default=str)[:200]}"
             )
         self._epoch, self._step = (epoch, step) if step < len(self) else (epoch + 1, 0)
 

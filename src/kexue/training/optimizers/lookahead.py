@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kexue.errors import ConfigError
+from kexue.training.averaged_optimizer import AveragedOptimizer
 
 __all__ = ["Lookahead"]
 
@@ -21,8 +22,8 @@ class Lookahead(keras.optimizers.Optimizer):
     weights: to end on slow ones, train a multiple of k updates.
 
     Rates, clipping, accumulation and loss scaling are the inner optimizer's: give them to it. Under accumulation k
-    counts updates, not batches. Wrap this in ``LossScaleOptimizer`` (Keras does, for ``mixed_float16``), not the other
-    way round.
+    counts updates, not batches. Wrap this in ``LossScaleOptimizer`` (Keras does, for ``mixed_float16``) or
+    `kexue.training.AveragedOptimizer`, not the other way round.
 
     Args:
         optimizer: a Keras optimizer, not yet built.
@@ -38,8 +39,11 @@ class Lookahead(keras.optimizers.Optimizer):
 
     def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5, name: str = "lookahead") -> None:
         optimizer = keras.optimizers.get(optimizer)
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            raise ConfigError("Lookahead goes inside of a LossScaleOptimizer. Received: a LossScaleOptimizer inside")
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer | AveragedOptimizer):
+            name = type(optimizer).__name__
+            raise ConfigError(
+                f"Lookahead goes inside of other wrappers: {name}(Lookahead(...)). Received: a {name} inside"
+            )
         if isinstance(k, bool) or not isinstance(k, int) or k < 1 or not 0 < alpha <= 1:
             raise ConfigError(f"Lookahead needs an integer k >= 1 and alpha in (0, 1]. Received: k={k}, alpha={alpha}")
         super().__init__(learning_rate=0.0, name=name)
@@ -52,6 +56,11 @@ class Lookahead(keras.optimizers.Optimizer):
         self.inner.build(variables)
         self._slow = self.add_optimizer_variables(variables, "slow")
         super().build(variables)
+
+    @property
+    def inner_optimizer(self) -> Any:
+        """The optimizer, under the name that Keras' wrappers have for it."""
+        return self.inner
 
     @property
     def variables(self) -> list[Any]:
