@@ -15,37 +15,53 @@ if TYPE_CHECKING:
 __all__ = ["points_modulo"]
 
 
+_PRIMES = 48  # roots of numbers have one value modulo a prime, so several primes take turns
+_TWOS = (5, 2, 3, 1, 4)  # so often does 2 divide p - 1: nested roots need many, 2 is no square where it is 1 or 2
+
+
 @lru_cache
-def _prime(odd: int) -> int:
-    """A prime that is 5 modulo 8 and, for each prime factor q of ``odd``, 1 modulo q but not modulo q**2."""
+def _prime(odd: int, count: int) -> int:
+    """Number ``count`` of the primes that are used: for each prime factor q of ``odd``, 1 modulo q but not q**2."""
     from sympy import isprime
 
-    p = (1 << 40) // (8 * odd) * (8 * odd) + 1
-    while True:
-        p += odd
-        if p % 8 == 5 and isprime(p) and all((p - 1) % (q * q) for q in range(3, odd + 1, 2) if odd % q == 0):
-            return p
+    step = odd << _TWOS[count % len(_TWOS)]
+    t = ((1 << 40) // step + (count << 10)) | 1
+    while not (isprime(step * t + 1) and all(t % q for q in range(3, odd + 1, 2) if odd % q == 0)):
+        t += 2
+    return step * t + 1
 
 
-def _root(number: int, n: int, p: int) -> int | None:
-    """An n-th root modulo p, n prime, or None."""
+@lru_cache(maxsize=1024)
+def _sylow(n: int, p: int) -> tuple[int, int, dict[int, int]]:
+    """Of the elements of order n**k modulo p: 1/n modulo the rest of p - 1, a generator, and logarithms to it."""
+    rest = p - 1
+    while rest % n == 0:
+        rest //= n
+    other = next(c for c in range(2, p) if pow(c, (p - 1) // n, p) != 1)
+    generator = pow(other, rest, p)
+    return pow(n, -1, rest), generator, {pow(generator, k, p): k for k in range((p - 1) // rest)}
+
+
+def _root(number: int, n: int, p: int, rng: random.Random) -> int | None:
+    """One of the n-th roots modulo p, n prime, or None."""
     if pow(number, (p - 1) // n, p) != 1:
         return None
-    if n == 2:  # p = 5 (mod 8)
-        x = pow(number, (p + 3) // 8, p)
-        return x if x * x % p == number else x * pow(2, (p - 1) // 4, p) % p
-    return pow(number, pow(n, -1, (p - 1) // n), p)
+    inverse, generator, logarithms = _sylow(n, p)
+    w = pow(number, inverse, p)
+    k = logarithms[number * pow(w, -n, p) % p] // n + len(logarithms) // n * rng.randrange(n)
+    return w * pow(generator, k, p) % p
 
 
 def points_modulo(field: Field, n: int, count: int) -> Iterator[tuple[int, Callable[[Poly], int]]]:
-    """Up to ``count`` points modulo a prime p = 1 (mod n) where every generator of the field has a value.
+    """Up to ``count`` points modulo primes p = 1 (mod n) where every generator of the field has a value.
 
     Yields the prime and a function that evaluates polynomials of the field's present ring. No radicand vanishes at a
     point, so the field's integral elements have a value there.
     """
     ring = field.ring
     degrees = {n} | {field.generators[name].degree for name in field.radicands}
-    p = _prime(prod(sorted(degrees - {2})))
+    odd = prod(sorted(degrees - {2}))
+    p = 0
     rng = random.Random(20161111)
     roots = [(ring.index[name], field.generators[name].degree, ring.terms(q)) for name, q in field.radicands.items()]
     values = [0] * len(ring.names)
@@ -61,13 +77,14 @@ def points_modulo(field: Field, n: int, count: int) -> Iterator[tuple[int, Calla
         return total % p
 
     found = 0
-    for _ in range(min(200_000, count << (len(roots) + 3))):
+    for turn in range(min(200_000, 8 * count * prod(degree for _, degree, _ in roots))):
         if found == count:
             return
+        p = _prime(odd, turn % _PRIMES)
         values[:] = [rng.randrange(1, p) for _ in values]
         for v, degree, terms in roots:
             number = evaluate_terms(terms)
-            value = _root(number, degree, p) if number else None
+            value = _root(number, degree, p, rng) if number else None
             if value is None:
                 break
             values[v] = value
