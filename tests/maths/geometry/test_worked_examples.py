@@ -215,6 +215,20 @@ def test_sources():
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "-(1-2*m(v)/r)*dv^2 + 2*dv*dr + r^2*(dh^2 + sin(h)^2*dp^2)",  # null dust
+        "2*du*dv + H(u,x,y)*du^2 + dx^2 + dy^2",
+        "exp(2*A(z))*(-dt^2 + dx^2 + dy^2) + dz^2",  # the odd direction is in space
+    ],
+)
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_is_no_perfect_fluid(line, turn):
+    g = Metric.from_line_element(line)
+    assert perfect_fluid(g.conformal(turn)) is None
+
+
+@pytest.mark.parametrize(
     ("name", "count"),
     [("sphere", 3), ("minkowski", 10), ("schwarzschild", 4), ("goedel", 5), ("kasner", 3), ("flrw", 6), ("torus", 1),
      ("heisenberg", 4), ("fubini_study", 8), ("pp_wave", 1), ("kerr", 2), ("sol", 3)],

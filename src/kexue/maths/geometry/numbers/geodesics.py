@@ -290,7 +290,7 @@ class Geodesics:
 
         return Event(function, f"{coordinate}={value:.6g}", terminal, direction)
 
-    def turningpoint_text(self, coordinate: str, terminal: bool = False, direction: int = 0) -> Event:
+    def turning_point(self, coordinate: str, terminal: bool = False, direction: int = 0) -> Event:
         """The velocity of a coordinate vanishes; direction 1 finds minima (pericentres), -1 maxima."""
         k = self.number(coordinate)
         return Event(lambda s, x, p: self._velocity_of(x, p)[..., k], f"turning {coordinate}", terminal, direction)
