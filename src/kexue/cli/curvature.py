@@ -143,7 +143,8 @@ def _latex_name(name: str) -> str:
     return re.sub(r"(?<![\\{\w])([A-Za-z]{2,}(?:-[A-Za-z]+)?)", r"\\text{\1}", name)
 
 
-_GREEK = "omega xi kappa rho sigma tau nu mu lambda pi epsilon beta gamma alpha".split()
+_SPIN = ["kappa", "rho", "sigma", "tau", "nu", "mu", "lambda", "pi", "epsilon", "beta", "gamma", "alpha"]
+_GREEK = ["omega", "xi", *_SPIN]
 
 
 def _forms(rows: Any, name: str) -> dict[str, Any]:

@@ -437,7 +437,7 @@ def test_powers_and_arithmetic_with_numbers_and_sympy():
     assert field("1/2") == 0.5
     assert field("1/2") != float("nan")
     with pytest.raises(TypeError):
-        x**"y"
+        x ** "y"
 
 
 NESTED_ROOTS = [

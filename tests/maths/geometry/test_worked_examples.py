@@ -262,6 +262,40 @@ def test_killing_vectors_in_crooked_coordinates(line, count):
     assert all(g.is_killing(v) for v in vectors)
 
 
+MYERS_PERRY = """S = r^2 + a^2*cos(h)^2 + b^2*sin(h)^2
+    D = (r^2+a^2)*(r^2+b^2) - mu*r^2
+    ds^2 = -dt^2 + mu/S*(dt - a*sin(h)^2*dphi - b*cos(h)^2*dpsi)^2 + S*r^2/D*dr^2 + S*dh^2
+        + (r^2+a^2)*sin(h)^2*dphi^2 + (r^2+b^2)*cos(h)^2*dpsi^2"""
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("dr^2 + r^2*(dh^2 + sin(h)^2*dp^2)", 6),
+        ("dh^2 + sin(h)^2*da^2 + cos(h)^2*db^2", 6),
+        ("-dt^2 + dr^2 + r^2*dp^2 + dz^2", 10),
+        ("dh^2 + sin(h)^2*dp^2 + k^2*(ds + cos(h)*dp)^2", 4),
+        (MYERS_PERRY, 3),
+        ("A(x,y,z)*dx^2 + B(x,y,z)*(dy + u(x,y,z)*dx)^2 + C(x,y,z)*dz^2", 0),
+    ],
+)
+def test_killing_vectors_of_spaces_in_polar_coordinates(line, count):
+    pytest.importorskip("flint")
+    g = Metric.from_line_element(line)
+    assert killing_dimension(g) == count
+    vectors = killing_vectors(g)
+    assert len(vectors) == count
+    assert all(g.is_killing(v) for v in vectors)
+
+
+def test_numbers_of_killing_vectors_that_are_not_found():
+    """Left-invariant metrics on the rotation group have three, none of them of a coordinate but one."""
+    g = Metric.from_line_element(
+        "a^2*(cos(ps)*dth + sin(ps)*sin(th)*dph)^2 + b^2*(sin(ps)*dth - cos(ps)*sin(th)*dph)^2 + (dps + cos(th)*dph)^2"
+    )
+    assert killing_dimension(g) == 3
+
+
 def test_given_functions_for_killing_vectors():
     g = catalogue.metric("de_sitter")
     functions = ["1", "x", "y", "z", "x^2", "y^2", "z^2", "x*y", "x*z", "y*z", "exp(-2*H*t)"]

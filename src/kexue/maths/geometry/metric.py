@@ -154,7 +154,9 @@ class Metric(Results, Invariants, Calculus):
         field = Field(_texts(coordinates), parameters, functions, opaque, backend)
         n = field.dimension
         if isinstance(coframe, str):
-            raise DataError(f"A sequence of {n} covectors was expected, such as ['dt', 'r*dphi']; received {coframe!r}.")
+            raise DataError(
+                f"A sequence of {n} covectors was expected, such as ['dt', 'r*dphi']; received {coframe!r}."
+            )
         coframe = coframe.tolist() if hasattr(coframe, "tolist") else coframe
         if len(coframe) != n:
             raise DataError(f"{n} covectors were expected, one a coordinate; received {len(coframe)}.")

@@ -58,7 +58,11 @@ class Tensor:
         self.name = name
         self.note = note
         for index in self.components:
-            if not isinstance(index, tuple) or len(index) != len(variance) or not all(0 <= i < self.dimension for i in index):
+            if (
+                not isinstance(index, tuple)
+                or len(index) != len(variance)
+                or not all(0 <= i < self.dimension for i in index)
+            ):
                 raise DataError(f"An index of {len(variance)} numbers below {self.dimension} was expected: {index}.")
 
     @classmethod
@@ -80,7 +84,11 @@ class Tensor:
             if len(index) == len(variance):
                 out[index] = part
                 return
-            if isinstance(part, (str, Element, Mapping)) or not hasattr(part, "__len__") or len(part) != frame.dimension:
+            if (
+                isinstance(part, (str, Element, Mapping))
+                or not hasattr(part, "__len__")
+                or len(part) != frame.dimension
+            ):
                 raise DataError(f"An array of shape {(frame.dimension,) * len(variance)} was expected.")
             for i in range(frame.dimension):
                 walk(part[i], (*index, i))

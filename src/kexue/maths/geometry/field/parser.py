@@ -1,6 +1,6 @@
 """Reading formulas: a tokenizer and a precedence parser of our own; nothing is ever evaluated as code.
 
-``^`` and ``**`` are powers, ``2M``, ``2 M`` and ``)(`` are products, ``sin^2(x)`` and ``a^2(t)`` with a coordinate t are
+``^`` and ``**`` are powers, ``2M``, ``2 M`` and ``)(`` are products, ``sin^2(x)`` and ``a^2(t)`` with a coordinate t
 powers of functions, ``f'(r)``, ``diff(f(t, r), t, r)`` and
 ``Derivative(f(t, r), (t, 2))`` derivatives of unknown functions, superscripts and Greek letters are understood. The
 result is a SymPy expression.

@@ -96,7 +96,9 @@ class NumericFunction:
         except (ValueError, RuntimeError):
             names = [*self.coordinates, *self.parameters]
             shapes = ", ".join(f"{name} {tuple(a.shape)}" for name, a in zip(names, given, strict=True))
-            raise DataError(f"Coordinates and parameters must have shapes that fit together, received {shapes}.") from None
+            raise DataError(
+                f"Coordinates and parameters must have shapes that fit together, received {shapes}."
+            ) from None
         return self._rebuild(_broadcast(self._call(*given), given, self.backend))
 
     def at(self, points: Any, **parameters: Any) -> Any:
