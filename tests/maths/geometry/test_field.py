@@ -435,7 +435,7 @@ def test_powers_and_arithmetic_with_numbers_and_sympy():
     assert x * sympy.sin(sympy.Symbol("y")) - sympy.Symbol("x") / y == field("x*sin(y) - x/y")
     assert numpy.float64(2) * x == x * numpy.int64(2) == field("2*x")
     assert field("1/2") == 0.5
-    assert field("1/2") != float("nan")
+    assert field("1/2") != float("inf")
     with pytest.raises(TypeError):
         x ** "y"
 

@@ -308,8 +308,8 @@ def test_what_cannot_be_followed_is_refused(schwarzschild):
     start = schwarzschild.start([0, 8, 1.2, 0], {"r": 0, "theta": 0, "phi": 0.02}, "timelike")
     with pytest.raises(DataError, match="length"):
         schwarzschild.integrate(start, float("nan"))
+    pole = schwarzschild.start([0, 8, 0, 0], {"r": 0, "theta": 0.02, "phi": 0}, "timelike")
     with pytest.raises(DataError, match="singular at the start t = 0, r = 8, theta = 0"):
-        pole = schwarzschild.start([0, 8, 0, 0], {"r": 0, "theta": 0.02, "phi": 0}, "timelike")
         schwarzschild.integrate(pole, 1.0)
     with pytest.raises(DataError, match="not finite at t = 0, r = 2"):
         schwarzschild.start([0, 2, 1.2, 0], {"r": 0, "theta": 0, "phi": 0}, "timelike")
