@@ -519,3 +519,19 @@ def test_an_orthonormal_frame_is_real_where_the_metric_has_its_signs():
     radial = g.orthonormal_frame.coframe[1][1]
     assert radial == g.field("a(t)/sqrt(1-k*r^2)")
     assert "-k*r**2 + 1 > 0 (under a root)" in g.field.assumptions
+
+
+def test_connections_by_names_and_what_is_refused():
+    g = Metric.from_line_element("dr^2 + r^2*dp^2")
+    by_name = g.connection_from({("r", "p", "p"): "-r", ("p", "r", "p"): "1/r", ("p", "p", "r"): "1/r"})
+    assert by_name.torsion.is_zero
+    assert by_name.non_metricity.is_zero
+    for wrong in ({("r", "q", "p"): 1}, {(0, 1): 1}, {0: 1}, 5, {("r", "p", "p"): 1, (0, 1, 1): 1}):
+        with pytest.raises(DataError):
+            g.connection_from(wrong)
+    with pytest.raises(DataError, match="sequence of functions"):
+        killing_vectors(g, "sin(p)")
+    with pytest.raises(DataError, match="potential"):
+        einstein_maxwell(catalogue.metric("reissner_nordstrom"), 5)
+    with pytest.raises(DataError, match="four components"):
+        catalogue.metric("schwarzschild").newman_penrose([[1, 0, 0, 0]] * 3)

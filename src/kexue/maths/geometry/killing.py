@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
-from kexue.errors import ConfigError
+from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.calculus import lie_derivative
 from kexue.maths.geometry.field import Element, Field
 from kexue.maths.geometry.field.modular import PointModulo, points_modulo, prepare_slopes, rank_modulo
@@ -107,13 +107,13 @@ def _equations_at(metric: Metric, tables: Sequence[Tensor], point: PointModulo) 
         for a, column in enumerate(vectors):
             slope[(*index, a)] = sum(e * moving.get(mu, 0) for mu, e in column) % p
     by_upper: dict[int, list[tuple[int, int, int]]] = {}
-    for (c, a, b), x in gamma:
-        by_upper.setdefault(c, []).append((a, b, x))
-    for index, x in last.items():
+    for (c, a, b), y in gamma:
+        by_upper.setdefault(c, []).append((a, b, y))
+    for index, number in last.items():
         for slot, c in enumerate(index):
             for a, b, y in by_upper.get(c, ()):
                 key = (*index[:slot], a, *index[slot + 1 :], b)
-                slope[key] = (slope.get(key, 0) - x * y) % p
+                slope[key] = (slope.get(key, 0) - number * y) % p
     rows: list[dict[int, int]] = []
     for tensor, derivative in pairwise([*parts, last, slope]):
         rows += _equations(inverse, tensor, derivative, p)
@@ -158,6 +158,10 @@ def killing_vectors(metric: Metric, functions: Sequence[Any] | None = None) -> l
     Raises:
         ConfigError: too many functions.
     """
+    if isinstance(functions, str):
+        raise DataError(
+            f"A sequence of functions was expected, such as ['1', 'r', 'cos(phi)']; received {functions!r}."
+        )
     if functions is not None:
         return _among(metric, metric.field.convert_all(functions))
     cyclic = _cyclic(metric)

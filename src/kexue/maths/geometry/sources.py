@@ -96,7 +96,8 @@ def einstein_maxwell(
         raise ConfigError("Give either the potential A or the field strength F.")
     if strength is None:
         form = metric.form(potential) if isinstance(potential, str) else potential
-        assert form is not None
+        if not isinstance(form, Form):
+            raise DataError(f"A potential is a form of degree 1 or a string, received {form!r}.")
         strength = form.d()
     f = Tensor(metric.coordinate_frame, "dd", _antisymmetric(strength), (((1, 0), -1),), "F")
     divergence = metric.covariant_derivative(f).contract(1, 2)

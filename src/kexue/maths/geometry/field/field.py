@@ -73,7 +73,8 @@ class Field(Denominators):
         twice = sorted({name for name in both if both.count(name) > 1})
         if twice:
             raise ConfigError(f"Each name must stand once among coordinates, parameters, functions; twice: {twice}.")
-        self.opaque = known_opaque() | {function.name: function for function in opaque}
+        given = [opaque] if isinstance(opaque, OpaqueFunction) else list(opaque)
+        self.opaque = known_opaque() | {function.name: function for function in given}
         self.backend = default_backend(backend)
         self.positives: list[Element] = []
         self._assumptions: list[tuple[str, Element]] = []

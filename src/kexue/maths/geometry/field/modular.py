@@ -149,7 +149,8 @@ class PointModulo:
 
     def _polynomial(self, terms: list[tuple[tuple[int, ...], int]], slopes: bool) -> tuple[int, dict[int, int]]:
         p, x, powers = self.p, self._x, self._powers
-        total, moving = 0, {}
+        total = 0
+        moving: dict[int, int] = {}
         for monomial, term in terms:
             used = [(k, e) for k, e in enumerate(monomial) if e]
             for key in used:
