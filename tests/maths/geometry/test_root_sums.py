@@ -5,6 +5,8 @@ import pytest
 
 pytest.importorskip("sympy")
 
+import sympy
+
 from kexue.errors import DataError
 from kexue.maths.geometry import Metric
 from kexue.maths.geometry.field import Field
@@ -80,3 +82,14 @@ def test_declared_constants():
         g.field("m*q")
     with pytest.raises(DataError, match="expected one of"):
         Metric.from_line_element(f"{U}^2*(dx^2+dy^2+dz^2)", "x y z", parameters="a b")
+
+
+def test_results_are_shown_with_the_constants_and_read_again():
+    g = Metric.from_line_element(f"{U}^2*(dx^2+dy^2+dz^2)")
+    symbols = sorted(g.christoffel().components.values(), key=lambda value: value.size())
+    shown = [str(value) for value in symbols]
+    above = sympy.fraction(symbols[0].to_sympy())[0]  # of dU/U: m stands there itself, the sum below only
+    assert above.has(sympy.Symbol("m"))
+    assert not above.has(sums(g.field)[0].data.shown)
+    assert all(g.field(text) == value for text, value in zip(shown, symbols, strict=True))
+    assert all(value.latex().count("{") == value.latex().count("}") for value in symbols)

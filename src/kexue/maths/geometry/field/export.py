@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from kexue.maths.geometry.field.element import Element
+from kexue.maths.geometry.field.sums import with_constants
 
 if TYPE_CHECKING:
     import sympy
@@ -65,6 +66,7 @@ def to_sympy(element: Element, factor: bool = True) -> sympy.Expr:
     """The element as a SymPy expression."""
     import sympy
 
+    element = with_constants(element) if factor else element
     element.lift()
     field, ring = element.field, element.ring
     used = set(field.generators_of(element))
@@ -94,7 +96,7 @@ def product_form(
         element: the element.
         longest: numerators of more terms are not factorised; None takes what is fit for showing.
     """
-    element.lift()
+    element = with_constants(element)
     field = element.field
     below = [(field.factor_polynomial(number), -e) for number, e in element.factors]
     top, above = _shown_factors(field, element.num, longest)

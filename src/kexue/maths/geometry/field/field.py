@@ -104,8 +104,7 @@ class Field(Denominators):
     def parameters(self) -> tuple[str, ...]:
         """Constants declared or met so far."""
         met = [g.data for g in self.generators.values() if g.kind == "parameter"]
-        replaced = [g.data.parameter for g in self.generators.values() if g.kind == "sum"]
-        return tuple(dict.fromkeys([*(self._declared or ()), *met, *replaced]))
+        return tuple(dict.fromkeys([*(self._declared or ()), *met]))
 
     def allows(self, name: str) -> bool:
         """Whether a name may be that of a constant."""

@@ -238,7 +238,9 @@ def _special(field: Field, generator: Generator, i: int) -> Element:
 def _sum(field: Field, generator: Generator, i: int) -> Element:
     """A + m B with a constant m."""
     whole = generator.data
-    return field.diff(whole.rest, i) + field.symbol(whole.parameter) * field.diff(whole.slope, i)
+    (name,) = field.generators_of(whole.constant)
+    constant = field.symbol(field.generators[name].data)
+    return field.diff(whole.rest, i) + constant * field.diff(whole.slope, i)
 
 
 _RULES: dict[str, Callable[[Field, Generator, int], Element]] = {

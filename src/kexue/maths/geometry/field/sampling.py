@@ -51,7 +51,7 @@ class Point:
         if g.kind == "constant":
             return mpmath.mpmathify(g.data.evalf(_DIGITS))
         if g.kind == "sum":
-            return self(g.data.rest) + mpmath.mpf(self._names[g.data.parameter]) * self(g.data.slope)
+            return self(g.data.written_out())
         if g.kind == "special":
             function, arguments = g.data
             return mpmath.mpmathify(function(*map(self, arguments)).evalf(_DIGITS))

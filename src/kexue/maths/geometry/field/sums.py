@@ -4,7 +4,7 @@ The inverse of a sum A + m B of k independent square roots has a denominator fre
 and its powers, which curvature is full of, fill pages. Where m is a constant on which A and B do not depend, the field
 Q(..., m) is also Q(..., U) for U = A + m B: U takes the place of m as a transcendental generator, m is (U - A)/B, and
 ``dU = dA + m dB``. Nothing is lost: both are the same field, so the form of an element in U is as canonical as that
-in m, and 1/U is the inverse of one generator.
+in m, and 1/U is the inverse of one generator. Results are shown and computed with numbers in m where that is shorter.
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ if TYPE_CHECKING:
     from kexue.maths.geometry.field.element import Element
     from kexue.maths.geometry.field.field import Field
 
-__all__ = ["RootSum", "adjoin_sums"]
+__all__ = ["RootSum", "adjoin_sums", "with_constants"]
 
 _ROOTS = 2  # of one root there are only two conjugates
+_LONGEST = 2000  # terms of what is rewritten to be shown
+_POWERS = 8  # of a sum that are multiplied out
 
 
 class RootSum(NamedTuple):
-    """``rest + parameter * slope``: what a generator of the kind "sum" stands for."""
+    """``rest + constant * slope``: what a generator of the kind "sum" stands for."""
 
-    parameter: str
+    constant: Element  # a generator that stands in no element but those of with_constants
     rest: Element
     slope: Element
     shown: sympy.Expr
+
+    def written_out(self) -> Element:
+        """The sum with the constant, whose place it has taken."""
+        return self.rest + self.constant * self.slope
 
 
 def adjoin_sums(
@@ -56,8 +62,39 @@ def adjoin_sums(
         if not by:
             continue
         coordinates = field.coordinates_of(rest) | field.coordinates_of(by)
-        element = field.adjoin("sum", RootSum(name, rest, by, base), coordinates, ("sum", base))
+        constant = field.adjoin("parameter", name, frozenset(), ("replaced", name))
+        element = field.adjoin("sum", RootSum(constant, rest, by, base), coordinates, ("sum", base))
         field.values["symbol", name] = (element - rest) / by
+
+
+def with_constants(element: Element) -> Element:
+    """The element with the constants whose place sums have taken, where its numerator gets shorter by that.
+
+    The value is the same, the form is not the canonical one.
+    """
+    from kexue.maths.geometry.field.element import Element
+
+    field = element.field
+    for generator in [g for g in field.generators.values() if g.kind == "sum"]:
+        element.lift()
+        ring = field.ring
+        v = ring.index[generator.name]
+        powers: dict[int, dict[tuple[int, ...], int]] = {}
+        if ring.length(element.num) > _LONGEST:
+            return element
+        for monomial, c in ring.terms(element.num):
+            powers.setdefault(monomial[v], {})[(*monomial[:v], 0, *monomial[v + 1 :])] = c
+        if not powers or not 0 < max(powers) - min(powers) <= _POWERS:
+            continue
+        whole = generator.data.written_out()
+        out = field.zero
+        for e in range(max(powers), min(powers) - 1, -1):
+            out = out * whole + Element(field, ring.from_terms(powers.get(e, {})), ring)
+        rest = Element(field, ring.gens[v] ** min(powers), ring, element.content, element.factors)
+        other = out * rest
+        if ring.length(other.num) < ring.length(element.num):
+            element = other
+    return element
 
 
 def _roots(expression: sympy.Expr) -> set[sympy.Expr]:

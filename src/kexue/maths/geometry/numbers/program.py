@@ -191,7 +191,7 @@ class Program:
         if g.kind in ("jet", "opaque"):
             return self._call(*data)
         if g.kind == "sum":
-            return self.add(self.element(data.rest), self.mul(self.input(data.parameter), self.element(data.slope)))
+            return self.element(data.written_out())
         if g.kind == "special":
             function, arguments = data
             return self.node("special", function, *map(self.element, arguments))
