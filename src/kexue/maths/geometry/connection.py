@@ -45,7 +45,7 @@ class Connection:
         for given in coefficients:
             index: Index = ()
             if isinstance(given, tuple):
-                index = tuple(names.index(i) if i in names else i for i in given)  # type: ignore[arg-type]
+                index = tuple(names.index(i) if i in names else i for i in given)
             if len(index) != 3 or not all(isinstance(i, int) and 0 <= i < n for i in index):
                 raise DataError(
                     f"Indices (c, a, b) below {n} or of {', '.join(names)} were expected, received {given}."

@@ -31,7 +31,7 @@ __all__ = ["killing_dimension", "killing_vectors"]
 
 _MOST_UNKNOWNS = 1500
 _POINTS = 3
-_MOST_OF_MORE = 800
+_MOST_OF_MORE = 400
 
 
 def killing_dimension(metric: Metric, highest: int = 3) -> int:
@@ -173,10 +173,10 @@ def killing_vectors(metric: Metric, functions: Sequence[Any] | None = None) -> l
         one, frame = metric.field.one, metric.coordinate_frame
         return [Tensor(frame, "u", {(i,): one}, name="xi") for i in cyclic]
     found = _among(metric, _candidates(metric))
-    for more in (_more_candidates, _candidates_of_angles):
-        if len(found) < wanted:
+    if len(found) < wanted:
+        for more, most in ((_more_candidates, _MOST_OF_MORE), (_candidates_of_angles, 2 * _MOST_OF_MORE)):
             candidates = more(metric)
-            if len(candidates) * metric.dimension <= _MOST_OF_MORE:
+            if len(found) < wanted and len(candidates) * metric.dimension <= most:
                 found = max(found, _among(metric, candidates), key=len)
     return found
 

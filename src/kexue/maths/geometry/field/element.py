@@ -260,17 +260,6 @@ class Element:
             return None
         return Fraction(self.ring.leading(self.num), self.content) if self.num else Fraction(0)
 
-    def __float__(self) -> float:
-        """The number, where it is one.
-
-        Raises:
-            DataError: names or functions stand in it; :func:`~kexue.maths.geometry.numbers.lambdify` gives them values.
-        """
-        try:
-            return float(self.to_sympy())
-        except TypeError:
-            raise DataError(f"{self} is no real number; give values to its names with numbers.lambdify.") from None
-
     # --- calculus and conversion --------------------------------------------------------------------------------
 
     def diff(self, coordinate: int | str) -> Element:
