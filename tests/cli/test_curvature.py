@@ -78,3 +78,37 @@ def test_catalogue_is_listed():
     result = run("--list")
     assert "kerr_newman" in result.stdout
     assert len(result.stdout.splitlines()) >= 30
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-dt^2 + dx^2"], ["-(1-x)*dt^2+dx^2"], ["- dt dt + dx dx"], ["-dt² + dx²"], ["--basis", "frame", "-dt^2+dx^2"]],
+)
+def test_line_element_that_begins_with_a_minus(arguments):
+    result = run(*arguments, "--show", "scalar")
+    assert result.exit_code == 0, result.output
+    assert "coordinates t, x" in result.stderr
+
+
+def test_options_still_are_options():
+    assert "METRIC_OR_NAME" in run("-h").stdout
+    assert run("-zx", "kerr").exit_code == 2
+    assert "coordinates y, x" in run("dx^2+dy^2", "-cy x", "--show", "scalar").stderr
+
+
+def test_file_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "plane.txt"
+    path.write_text("dx^2 + x^2*dy^2", encoding="utf-8-sig")
+    assert run(str(path), "--show", "ricci").exit_code == 0
+
+
+def test_what_would_be_ignored_is_refused(tmp_path):
+    assert "has its own" in run("schwarzschild", "-c", "t r h p").stderr
+    assert "no file" in run(str(tmp_path)).stderr
+
+
+def test_latex_of_vectors_and_names():
+    shown = run("dx^2 + dtheta^2", "--latex", "--show", "killing,invariants,connection").stdout
+    assert r"\left(- \theta\right) \partial_{x} + \left(x\right) \partial_{\theta}" in shown
+    assert r"R_{abcd} R^{abcd} = 0" in shown
+    assert r"\omega^{1}{}_{2} = " in run("schwarzschild", "--latex", "--show", "connection").stdout

@@ -12,11 +12,20 @@ import typer
 from kexue.cli._common import guarded, note
 from kexue.errors import ConfigError, DataError
 
-__all__ = ["EXAMPLE", "curvature"]
+__all__ = ["EXAMPLE", "CurvatureCommand", "curvature"]
 
 EXAMPLE = 'Example: kexue curvature "dtheta^2 + sin(theta)^2*dphi^2" --show christoffel,ricci,invariants'
 
 _DEFAULT = "riemann,ricci,scalar,kretschmann"
+
+
+class CurvatureCommand(typer.core.TyperCommand):
+    """A line element may begin with a minus, ``-dt^2 + dx^2``, and is no option then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Formulas that look like options get a space before them."""
+        formula = re.compile(r"-(?!-)(\s|.*[\^²*(+])", re.DOTALL)
+        return super().parse_args(ctx, [f" {arg}" if formula.match(arg) else arg for arg in args])
 
 
 @guarded
@@ -60,7 +69,7 @@ def curvature(
     for name in wanted:
         meaning, compute = _SHOWN[name]
         _heading(name, meaning)
-        _print(compute(g, basis), latex)
+        _print(_killing(g, latex) if name == "killing" else compute(g, basis), latex)
     for assumption in g.field.assumptions:
         note(f"assumed: {assumption}")
     if not g.field.canonical:
@@ -95,10 +104,12 @@ def _metric(text: str, coordinates: str | None, conventions: str) -> Any:
             text = Path(text).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise DataError(f"{text} is not a text file with a line element (UTF-8).") from None
-    elif re.fullmatch(r"[\w./\\~-]*\.[A-Za-z]\w*", text.strip()):
+    elif re.fullmatch(r"[\w./\\~-]*\.[A-Za-z]\w*|[.~]*/[\w./~-]*", text.strip()):
         raise ConfigError(f"There is no file {text.strip()!r}.")
-    text = text.strip()
+    text = text.removeprefix("\ufeff").strip()
     if re.fullmatch(r"\w[\w \-]*", text):
+        if coordinates is not None:
+            raise ConfigError("--coordinates names those of a line element; a metric of the catalogue has its own.")
         return catalogue.metric(text, conventions=conventions)
     return Metric.from_line_element(text, coordinates, conventions=conventions)
 
@@ -111,13 +122,29 @@ def _heading(name: str, meaning: str) -> None:
 def _print(value: Any, latex: bool) -> None:
     if isinstance(value, dict):
         for name, part in value.items():
-            typer.echo(f"{name} = {part.latex() if latex and hasattr(part, 'latex') else part}")
+            typer.echo(f"{_latex_name(name)} = {_latex(part)}" if latex else f"{name} = {part}")
         return
     if latex and hasattr(value, "latex"):
         typer.echo(value.latex())
         return
     lines = str(value).splitlines()
     typer.echo("\n".join(line for line in lines if not line.startswith("#")))
+
+
+def _latex(value: Any) -> str:
+    return value.latex() if hasattr(value, "latex") else str(value)
+
+
+def _latex_name(name: str) -> str:
+    """``R_ab R^ab`` and ``omega^0_1`` in LaTeX; words of several letters upright."""
+    name = re.sub(r"\^(\w)_(\w+)", r"^{\1}{}_{\2}", name)
+    name = re.sub(r"(?<!{})([_^])(\w+)", r"\1{\2}", name)
+    name = re.sub(r"(?<![\\{\w])(" + "|".join(_GREEK) + r")(?![a-z])", r"\\\1", name)
+    return re.sub(r"(?<![\\{\w])([A-Za-z]{2,}(?:-[A-Za-z]+)?)", r"\\text{\1}", name)
+
+
+_SPIN = ["kappa", "rho", "sigma", "tau", "nu", "mu", "lambda", "pi", "epsilon", "beta", "gamma", "alpha"]
+_GREEK = ["omega", "xi", *_SPIN]
 
 
 def _forms(rows: Any, name: str) -> dict[str, Any]:
@@ -133,7 +160,9 @@ def _scalars(g: Any, basis: str) -> Any:
     return g.newman_penrose()
 
 
-def _killing(g: Any, basis: str) -> Any:
+def _killing(g: Any, latex: bool) -> Any:
+    import sympy
+
     from kexue.maths.geometry.killing import killing_dimension, killing_vectors
 
     number, vectors = killing_dimension(g), killing_vectors(g)
@@ -141,7 +170,11 @@ def _killing(g: Any, basis: str) -> Any:
     if len(vectors) < number:
         note(f"{number - len(vectors)} more exist; killing_vectors(metric, functions) seeks them among your functions.")
     for k, vector in enumerate(vectors):
-        terms = [f"({value}) d/d{g.coordinates[i]}" for (i,), value in sorted(vector.components.items())]
+        terms = []
+        for (i,), value in sorted(vector.components.items()):
+            x = g.coordinates[i]
+            direction = rf"\partial_{{{sympy.latex(sympy.Symbol(x))}}}"
+            terms.append(rf"\left({value.latex()}\right) {direction}" if latex else f"({value}) d/d{x}")
         out[f"xi_{k}"] = " + ".join(terms)
     return out
 
@@ -178,7 +211,7 @@ _SHOWN: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "np": ("Newman-Penrose scalars", _scalars),
     "spin": ("Newman-Penrose spin coefficients", lambda g, basis: g.newman_penrose().spin_coefficients),
     "petrov": ("Petrov type", lambda g, basis: g.petrov_type),
-    "killing": ("Killing vectors", _killing),
+    "killing": ("Killing vectors", lambda g, basis: _killing(g, False)),
     "geodesics": ("geodesic equations", lambda g, basis: g.geodesic_equations()),
     "bianchi": ("Bianchi identities", _bianchi),
     "fluid": ("perfect fluid, times 8 pi", _fluid),

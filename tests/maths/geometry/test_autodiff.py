@@ -130,3 +130,16 @@ def test_what_is_refused():
         numeric_curvature(lambda x: jnp.array([[1.0, x[0]], [0.0, 1.0]]), [[1.0, 2.0]])
     with pytest.raises(ConfigError, match="has no values"):
         numeric_curvature(Metric.from_line_element("a(t)*dt^2 + dx^2"), [[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_rows_of_numbers_and_no_points(backend):
+    library = pytest.importorskip("jax.numpy" if backend == "jax" else backend)
+
+    def sphere(x, radius=2.0):
+        return [[radius**2, 0], [0, radius**2 * library.sin(x[0]) ** 2]]
+
+    np.testing.assert_allclose(np.asarray(numeric_curvature(sphere, [[0.3, 1.0]], backend).scalar), [0.5], rtol=1e-12)
+    none = numeric_curvature(sphere, np.zeros((3, 0, 2)), backend)
+    assert tuple(none.riemann.shape) == (3, 0, 2, 2, 2, 2)
+    assert tuple(none.scalar.shape) == (3, 0)

@@ -4,6 +4,7 @@ import random
 from fractions import Fraction
 
 import mpmath
+import numpy
 import pytest
 import sympy
 from hypothesis import given, settings
@@ -419,3 +420,57 @@ def test_roots_have_their_values_where_the_assumptions_hold(texts):
                 for pair in pairs:
                     ours, plain = pair(*at)
                     assert abs(ours - plain) <= 1e-15 * (1e-3 + abs(plain)), (texts, at)
+
+
+def test_powers_and_arithmetic_with_numbers_and_sympy():
+    """x**0.5 was once 1."""
+    field = Field("x y")
+    x, y = field("x"), field("y")
+    assert x**0.5 == x ** sympy.Rational(1, 2) == field("sqrt(x)")
+    assert x**-1.5 == field("x^(-3/2)")
+    assert x**y == field("x^y")
+    assert 2**x == field("2^x")
+    assert x ** field("1/2") == field("sqrt(x)")
+    assert 0.5 * x + 0.25 == field("x/2 + 1/4") == sympy.Rational(1, 2) * x + sympy.Rational(1, 4)
+    assert x * sympy.sin(sympy.Symbol("y")) - sympy.Symbol("x") / y == field("x*sin(y) - x/y")
+    assert numpy.float64(2) * x == x * numpy.int64(2) == field("2*x")
+    assert field("1/2") == 0.5
+    assert field("1/2") != float("inf")
+    with pytest.raises(TypeError):
+        x ** "y"
+
+
+NESTED_ROOTS = [
+    ["x^(1/8)", "x^(1/4)", "sqrt(x)"],
+    ["sqrt(x^(10/7))", "x^(1/14)", "sqrt(x)"],
+    ["x^(2/9)", "x^(1/3)"],
+    ["2^(1/4)*x^(1/4)", "3^(1/8)", "sqrt(6)"],
+    ["sqrt(2)", "sqrt(2 + sqrt(2))", "sqrt(1 + sqrt(x))"],
+    ["sqrt(5 + 2*sqrt(6))", "sqrt(2)", "sqrt(3)"],
+    ["sqrt(1 + sqrt(1 + sqrt(1 + sqrt(x))))"],
+    ["(sqrt(y)*x)^(2/3)", "2^(1/3)*y^(1/3)"],
+    ["(x^(9/4))^(2/3)", "x^(1/4)"],
+    ["(1-x)^(1/3)", "sqrt((1-x)^(2/3)*y)", "(1-x)^(1/6)"],
+    ["log((1-x)^(3/2))", "log(1-x)"],
+    ["cos(x)^(3/8)", "sin(x)^(1/2)"],
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("texts", NESTED_ROOTS, ids=" | ".join)
+def test_roots_of_roots_are_proved_independent(texts, backend):
+    field = Field("x y", backend=backend)
+    elements = field.convert_all(texts)
+    names = {"x": sympy.Rational(3, 7), "y": sympy.Rational(9, 7)}
+    for text, element in zip(texts, elements, strict=True):
+        wanted, found = (e.subs(names).evalf(30) for e in (parsed(text), element.to_sympy(False)))
+        assert abs(wanted - found) < 1e-20 * (1 + abs(wanted))
+
+
+def test_metric_of_odd_roots_is_orthonormalised():
+    from kexue.maths.geometry import Metric
+
+    g = Metric.from_line_element("-dt^2 + t^(-4/7)*dx^2 + t^(6/7)*dy^2 + t^(12/7)*dz^2")
+    assert g.is_vacuum
+    assert str(g.volume) == "t"
+    assert str(g.newman_penrose().psi[0]) == "3/(49*t**2)"

@@ -197,3 +197,30 @@ def test_integrals_over_infinite_and_dependent_limits():
     assert form.integrate({"y": (0, "x"), "x": (0, 1)}) == sympy.Rational(1, 8)
     with pytest.raises(DataError, match="depend on x"):
         form.integrate({"x": (0, 1), "y": (0, "x")})
+
+
+def test_raw_values_and_mistakes():
+    field = Field("x y")
+    form = Form(field, 1, {(0,): 1, (1,): "x*y"})
+    assert form.d() == Form(field, 2, {(0, 1): "y"})
+    for degree, wrong in ((1, {0: 1}), (2, {(1, 0): 1}), (1, {("x",): 1})):
+        with pytest.raises(DataError, match="increasing numbers"):
+            Form(field, degree, wrong)
+    area = Form(field, 2, {(0, 1): 1})
+    with pytest.raises(DataError, match="pairs"):
+        area.integrate({"x": (0,), "y": (0, 1)})
+    with pytest.raises(DataError, match="limit"):
+        area.integrate({"x": (0, None), "y": (0, 1)})
+    metric = Metric([[1, 0], [0, 1]], "x y")
+    tensor = metric.tensor_of("ud", [["x", "y"], [1, 2]])
+    assert Tensor(metric.coordinate_frame, "u", {(0,): 2})[0] == 2
+    for call in (
+        lambda: tensor.raise_index(5),
+        lambda: tensor.symmetrize(7, 8),
+        lambda: tensor + 1,
+        lambda: metric.vector(5),
+        lambda: metric.vector({"x": 1, "y": 2}),
+        lambda: Tensor(metric.coordinate_frame, "u", {0: 1}),
+    ):
+        with pytest.raises(DataError):
+            call()

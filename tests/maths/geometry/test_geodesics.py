@@ -301,3 +301,21 @@ def test_what_is_refused(kerr, schwarzschild):
         kerr.integrate(start, 1.0, method="euler")
     with pytest.raises(DataError, match="path runs"):
         kerr.integrate(start, 1.0)(2.0)
+
+
+def test_what_cannot_be_followed_is_refused(schwarzschild):
+    """Once without end: SciPy's solver never leaves a first step that is not a number."""
+    start = schwarzschild.start([0, 8, 1.2, 0], {"r": 0, "theta": 0, "phi": 0.02}, "timelike")
+    with pytest.raises(DataError, match="length"):
+        schwarzschild.integrate(start, float("nan"))
+    pole = schwarzschild.start([0, 8, 0, 0], {"r": 0, "theta": 0.02, "phi": 0}, "timelike")
+    with pytest.raises(DataError, match="singular at the start t = 0, r = 8, theta = 0"):
+        schwarzschild.integrate(pole, 1.0)
+    with pytest.raises(DataError, match="not finite at t = 0, r = 2"):
+        schwarzschild.start([0, 2, 1.2, 0], {"r": 0, "theta": 0, "phi": 0}, "timelike")
+    with pytest.raises(ConfigError, match="Event"):
+        schwarzschild.integrate(start, 1.0, events=[lambda s, x, p: x[..., 1] - 7])
+    with pytest.raises(DataError, match="no parameter a"):
+        Geodesics(catalogue.metric("schwarzschild"), M=1.0, a=0.5)
+    one = schwarzschild.integrate(start, 1.0, events=schwarzschild.crossing("r", 7.9999))
+    assert list(one.events) == ["r=7.9999"]

@@ -141,3 +141,28 @@ def test_what_is_refused():
         f.at([1.0, 2.0], M=1, a=0)
     with pytest.raises(DataError, match="was expected"):
         lambdify("r^2")
+
+
+def test_results_of_several_parts():
+    from kexue.maths.geometry import einstein_maxwell, perfect_fluid
+
+    rn = catalogue.metric("reissner_nordstrom")
+    at = (0.0, 3.0, 1.0, 0.0)
+    scalars = lambdify(rn.newman_penrose())(*at, M=1.0, Q=0.5)
+    assert scalars["Psi_2"] == pytest.approx((0.25 - 3.0) / 81)
+    assert set(scalars) >= {"Psi_0", "Phi_11", "Lambda"}
+    rows = lambdify(rn.geodesic_equations())(*at, M=1.0, Q=0.5)
+    assert rows[3][1, 3] == pytest.approx(2 / 3)
+    rest = lambdify(einstein_maxwell(rn, "-Q/r*dt"))(*at, M=1.0, Q=0.5)
+    assert rest["einstein"].shape == (4, 4)
+    fluid = lambdify(perfect_fluid(catalogue.metric("flrw")), functions={"a": "t^(2/3)"})(2.0, 0.1, 1.0, 0.0, k=0.0)
+    assert fluid["density"] == pytest.approx(1 / 3)
+    assert fluid["pressure"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax", "torch"])
+def test_shapes_that_do_not_fit(backend):
+    pytest.importorskip(backend)
+    f = lambdify(catalogue.metric("schwarzschild").kretschmann(), backend)
+    with pytest.raises(DataError, match=r"r \(2,\), theta \(3,\)"):
+        f(0.0, [3.0, 4.0], [1.0, 2.0, 3.0], 0.0, M=1.0)

@@ -215,6 +215,20 @@ def test_sources():
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "-(1-2*m(v)/r)*dv^2 + 2*dv*dr + r^2*(dh^2 + sin(h)^2*dp^2)",  # null dust
+        "2*du*dv + H(u,x,y)*du^2 + dx^2 + dy^2",
+        "exp(2*A(z))*(-dt^2 + dx^2 + dy^2) + dz^2",  # the odd direction is in space
+    ],
+)
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_is_no_perfect_fluid(line, turn):
+    g = Metric.from_line_element(line)
+    assert perfect_fluid(g.conformal(turn)) is None
+
+
+@pytest.mark.parametrize(
     ("name", "count"),
     [("sphere", 3), ("minkowski", 10), ("schwarzschild", 4), ("goedel", 5), ("kasner", 3), ("flrw", 6), ("torus", 1),
      ("heisenberg", 4), ("fubini_study", 8), ("pp_wave", 1), ("kerr", 2), ("sol", 3)],
@@ -246,6 +260,40 @@ def test_killing_vectors_in_crooked_coordinates(line, count):
     vectors = killing_vectors(g)
     assert len(vectors) == killing_dimension(g) == count
     assert all(g.is_killing(v) for v in vectors)
+
+
+MYERS_PERRY = """S = r^2 + a^2*cos(h)^2 + b^2*sin(h)^2
+    D = (r^2+a^2)*(r^2+b^2) - mu*r^2
+    ds^2 = -dt^2 + mu/S*(dt - a*sin(h)^2*dphi - b*cos(h)^2*dpsi)^2 + S*r^2/D*dr^2 + S*dh^2
+        + (r^2+a^2)*sin(h)^2*dphi^2 + (r^2+b^2)*cos(h)^2*dpsi^2"""
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("dr^2 + r^2*(dh^2 + sin(h)^2*dp^2)", 6),
+        ("dh^2 + sin(h)^2*da^2 + cos(h)^2*db^2", 6),
+        ("-dt^2 + dr^2 + r^2*dp^2 + dz^2", 10),
+        ("dh^2 + sin(h)^2*dp^2 + k^2*(ds + cos(h)*dp)^2", 4),
+        (MYERS_PERRY, 3),
+        ("A(x,y,z)*dx^2 + B(x,y,z)*(dy + u(x,y,z)*dx)^2 + C(x,y,z)*dz^2", 0),
+    ],
+)
+def test_killing_vectors_of_spaces_in_polar_coordinates(line, count):
+    pytest.importorskip("flint")
+    g = Metric.from_line_element(line)
+    assert killing_dimension(g) == count
+    vectors = killing_vectors(g)
+    assert len(vectors) == count
+    assert all(g.is_killing(v) for v in vectors)
+
+
+def test_numbers_of_killing_vectors_that_are_not_found():
+    """Left-invariant metrics on the rotation group have three, none of them of a coordinate but one."""
+    g = Metric.from_line_element(
+        "a^2*(cos(ps)*dth + sin(ps)*sin(th)*dph)^2 + b^2*(sin(ps)*dth - cos(ps)*sin(th)*dph)^2 + (dps + cos(th)*dph)^2"
+    )
+    assert killing_dimension(g) == 3
 
 
 def test_given_functions_for_killing_vectors():
@@ -471,3 +519,19 @@ def test_an_orthonormal_frame_is_real_where_the_metric_has_its_signs():
     radial = g.orthonormal_frame.coframe[1][1]
     assert radial == g.field("a(t)/sqrt(1-k*r^2)")
     assert "-k*r**2 + 1 > 0 (under a root)" in g.field.assumptions
+
+
+def test_connections_by_names_and_what_is_refused():
+    g = Metric.from_line_element("dr^2 + r^2*dp^2")
+    by_name = g.connection_from({("r", "p", "p"): "-r", ("p", "r", "p"): "1/r", ("p", "p", "r"): "1/r"})
+    assert by_name.torsion.is_zero
+    assert by_name.non_metricity.is_zero
+    for wrong in ({("r", "q", "p"): 1}, {(0, 1): 1}, {0: 1}, 5, {("r", "p", "p"): 1, (0, 1, 1): 1}):
+        with pytest.raises(DataError):
+            g.connection_from(wrong)
+    with pytest.raises(DataError, match="sequence of functions"):
+        killing_vectors(g, "sin(p)")
+    with pytest.raises(DataError, match="potential"):
+        einstein_maxwell(catalogue.metric("reissner_nordstrom"), 5)
+    with pytest.raises(DataError, match="four components"):
+        catalogue.metric("schwarzschild").newman_penrose([[1, 0, 0, 0]] * 3)

@@ -93,11 +93,11 @@ class Calculus:
 
     def vector(self, components: Sequence[Any]) -> Tensor:
         """A vector from its coordinate components."""
-        return Tensor.from_array(self.coordinate_frame, "u", list(components), name="v")
+        return Tensor.from_array(self.coordinate_frame, "u", components, name="v")
 
     def covector(self, components: Sequence[Any]) -> Tensor:
         """A covector from its coordinate components."""
-        return Tensor.from_array(self.coordinate_frame, "d", list(components), name="w")
+        return Tensor.from_array(self.coordinate_frame, "d", components, name="w")
 
     def tensor_of(self, variance: str, array: Any, name: str = "T") -> Tensor:
         """A tensor of any rank from nested sequences of coordinate components."""

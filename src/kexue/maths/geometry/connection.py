@@ -31,20 +31,32 @@ class Connection:
     Args:
         frame: the basis.
         coefficients: ``{(c, a, b): Gamma^c_ab}``, values converted by the field; b is the direction of the derivative.
+            Indices are numbers or the frame's names.
 
     Raises:
         DataError: indices that do not fit.
     """
 
     def __init__(self, frame: Frame, coefficients: Mapping[Index, Any]) -> None:
-        n = frame.dimension
-        for index in coefficients:
-            if len(index) != 3 or not all(0 <= i < n for i in index):
-                raise DataError(f"Indices (c, a, b) below {n} were expected, received {index}.")
+        if not isinstance(coefficients, Mapping):
+            raise DataError(f"Coefficients {{(c, a, b): Gamma^c_ab}} were expected, received {coefficients!r}.")
+        n, names = frame.dimension, frame.names
+        indices: list[Index] = []
+        for given in coefficients:
+            index: Index = ()
+            if isinstance(given, tuple):
+                index = tuple(names.index(i) if i in names else i for i in given)
+            if len(index) != 3 or not all(isinstance(i, int) and 0 <= i < n for i in index):
+                raise DataError(
+                    f"Indices (c, a, b) below {n} or of {', '.join(names)} were expected, received {given}."
+                )
+            indices.append(index)
+        if twice := [index for index in indices if indices.count(index) > 1]:
+            raise DataError(f"The coefficient {twice[0]} is given twice.")
         self.frame = frame
         self.field = frame.field
         values = self.field.convert_all(coefficients.values())
-        self._given = {i: v for i, v in zip(coefficients, values, strict=True) if v}
+        self._given = {i: v for i, v in zip(indices, values, strict=True) if v}
 
     @property
     def gamma(self) -> dict[Index, Element]:

@@ -240,6 +240,8 @@ class Curvature:
         Raises:
             ConfigError: the dimension is below 3.
         """
+        if self.n < 3:
+            raise ConfigError(f"The Weyl tensor needs at least 3 dimensions, received {self.n}.")
         schouten = self.schouten
         if self.n == 3:
             return {}

@@ -31,7 +31,7 @@ class Form:
     Args:
         field: the scalars; its coordinates are the chart.
         degree: p.
-        components: ``{(i1, ..., ip): value}`` with increasing indices.
+        components: ``{(i1, ..., ip): value}`` with increasing indices; what is no element is converted by the field.
         note: the conventions it was made with.
 
     Raises:
@@ -42,10 +42,11 @@ class Form:
         self.field = field
         self.note = note
         self.degree = degree
-        self.components = {i: v for i, v in components.items() if v}
+        values = {i: v if isinstance(v, Element) else field(v) for i, v in components.items()}
+        self.components = {i: v for i, v in values.items() if v}
         for i in self.components:
-            ordered = all(a < b for a, b in pairwise(i))
-            if len(i) != degree or not ordered or not all(0 <= k < field.dimension for k in i):
+            plain = isinstance(i, tuple) and len(i) == degree and all(isinstance(k, int) for k in i)
+            if not plain or not all(a < b for a, b in pairwise(i)) or not all(0 <= k < field.dimension for k in i):
                 raise DataError(f"{degree} increasing numbers below {field.dimension} were expected, received {i}.")
 
     def _of(self, other: Any) -> Form:
@@ -233,7 +234,12 @@ class Form:
         def end(value: Any) -> Any:
             if isinstance(value, str) and value.strip().lstrip("+-") in ("oo", "inf"):
                 return -sympy.oo if value.strip().startswith("-") else sympy.oo
-            return parse(value) if isinstance(value, str) else sympy.sympify(value, strict=True)
+            if isinstance(value, str):
+                return parse(value)
+            try:
+                return sympy.sympify(value.to_sympy() if isinstance(value, Element) else value, strict=True)
+            except sympy.SympifyError:
+                raise DataError(f"A limit must be a number or an expression, received {value!r}.") from None
 
         if self.degree != self.field.dimension or set(limits) != set(self.field.coordinates):
             raise DataError(
@@ -242,6 +248,9 @@ class Form:
             )
         value = self.components[tuple(range(self.degree))].to_sympy() if self.components else sympy.Integer(0)
         done: list[str] = []
+        for name, bounds in limits.items():
+            if isinstance(bounds, str) or not hasattr(bounds, "__len__") or len(bounds) != 2:
+                raise DataError(f"Limits are pairs (from, to); {name} has {bounds!r}.")
         ends = {name: tuple(map(end, bounds)) for name, bounds in limits.items()}
         symbols = value.free_symbols.union(*(x.free_symbols for pair in ends.values() for x in pair))
         names = {str(x) for x in self.field.positives} | set(split_names(positive, "positive"))

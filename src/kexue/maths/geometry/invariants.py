@@ -171,7 +171,13 @@ class Invariants:
         if tetrad is None:
             k, n, m, mbar, turn = self._own_tetrad()
         else:
-            k, n, m, mbar = ([self.field(x) for x in vector] for vector in tetrad)
+            vectors = [[self.field(x) for x in vector] for vector in tetrad]
+            if [len(vector) for vector in vectors] != [4] * 4:
+                raise DataError(
+                    f"Four vectors l, n, m, mbar of four components were expected, received {len(vectors)} of "
+                    f"{', '.join(str(len(vector)) for vector in vectors)} components."
+                )
+            k, n, m, mbar = vectors
             turn = self._check_tetrad(k, n, m, mbar)
         psi = self._psi(self.curvature.weyl, k, n, m, mbar)
         return NewmanPenrose(self, tuple(p * turn for p in psi), (k, n, m, mbar), turn)  # type: ignore[arg-type]

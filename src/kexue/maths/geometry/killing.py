@@ -13,53 +13,51 @@ linear system for the constants.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
-from kexue.errors import ConfigError
+from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.calculus import lie_derivative
 from kexue.maths.geometry.field import Element, Field
+from kexue.maths.geometry.field.modular import PointModulo, points_modulo, prepare_slopes, rank_modulo
 from kexue.maths.geometry.matrices import index_pairs, null_space
 from kexue.maths.geometry.tensors import SYMMETRIC, Tensor
 
 if TYPE_CHECKING:
+    from kexue.maths.geometry.field.field import Generator
     from kexue.maths.geometry.metric import Metric
 
 __all__ = ["killing_dimension", "killing_vectors"]
 
 _MOST_UNKNOWNS = 1500
+_POINTS = 3
 _MOST_OF_MORE = 400
 
 
 def killing_dimension(metric: Metric, highest: int = 3) -> int:
     """The number of independent Killing vectors near a generic point.
 
+    The rank of the linear equations is taken at random points modulo primes of 40 bits, where it is that of the
+    equations themselves but for a chance below one in a million for each point; three points are looked at.
+
     Args:
         metric: the metric.
         highest: how many covariant derivatives of the curvature may be needed.
 
     Raises:
-        ConfigError: the number was not settled by then.
+        ConfigError: the number was not settled by then, or no point was found.
     """
-    field, n = metric.field, metric.dimension
-    pairs = index_pairs(n)
-    number = {pair: n + k for k, pair in enumerate(pairs)}
-    width = n + len(pairs)
-    tensor = metric.riemann("dddd", "frame")
-    rows: list[list[Element]] = []
+    n = metric.dimension
+    width = n + n * (n - 1) // 2
+    tables = [metric.riemann("dddd", "frame")]
     before, least = width, len(_cyclic(metric))
     for order in range(highest + 1):
-        slope = metric.connection.covariant_derivative(tensor)
-        rows += _equations(metric, tensor, slope, number, width)
-        basis = null_space(field, rows, width)
-        if len(basis) == least:  # no more than this, and so many are known
-            return least
-        if order and len(basis) == before:
-            return before
-        if not rows:  # constant curvature: nothing to satisfy, nothing will come
-            return width
-        rows = _independent(field, rows, width)
-        before, tensor = len(basis), slope
+        left = _unknowns_left(metric, tables, width, least)
+        if left in (least, width) or (order and left == before):  # the cyclic ones are there, others need not be
+            return left
+        before = left
+        if order < highest:
+            tables.append(metric.connection.covariant_derivative(tables[-1]))
     raise ConfigError(f"The number of Killing vectors is not settled after {highest} derivatives of the curvature.")
 
 
@@ -70,46 +68,79 @@ def _cyclic(metric: Metric) -> list[int]:
     return [i for i in range(metric.dimension) if i not in used]
 
 
-def _independent(field: Field, rows: list[list[Element]], width: int) -> list[list[Element]]:
-    """Rows of the same span, one for each pivot."""
-    orthogonal = null_space(field, rows, width)
-    return null_space(field, orthogonal, width) if orthogonal else rows
+def _unknowns_left(metric: Metric, tables: Sequence[Tensor], width: int, least: int) -> int:
+    """What the equations of the curvature and its covariant derivatives leave of the unknowns, at random points.
+
+    The last slope is made of numbers: its formulas, by far the longest, are not needed.
+    """
+    field, frame = metric.field, metric.frame
+    gamma = metric.connection.gamma
+    components = [list(tensor.components.values()) for tensor in tables]
+    prepare_slopes(field, components[-1])
+    entries = [x for row in frame.inverse_rows for _, x in row] + list(gamma.values())
+    entries += [x for column in frame.vector_columns for _, x in column] + [x for part in components for x in part]
+    for x in entries:
+        x.lift()
+    left, found = width, 0
+    for p, value in points_modulo(field, 2, 2 * _POINTS):
+        point = PointModulo(field, p, value)
+        try:
+            rows = _equations_at(metric, tables, point)
+        except ZeroDivisionError:
+            continue
+        found += 1
+        left = min(left, width - rank_modulo(rows, p))
+        if left == least or found == _POINTS:
+            return left
+    raise ConfigError("No point was found where the equations of Killing vectors have values.")
+
+
+def _equations_at(metric: Metric, tables: Sequence[Tensor], point: PointModulo) -> list[dict[int, int]]:
+    frame, p = metric.frame, point.p
+    inverse = [[(b, point.value(x)) for b, x in row] for row in frame.inverse_rows]
+    vectors = [[(mu, point.value(x)) for mu, x in column] for column in frame.vector_columns]
+    gamma = [(index, point.value(x)) for index, x in metric.connection.gamma.items()]
+    parts = [{index: point.value(x) for index, x in tensor.components.items()} for tensor in tables[:-1]]
+    last, slope = {}, {}
+    for index, x in tables[-1].components.items():
+        last[index], moving = point.gradient(x)
+        for a, column in enumerate(vectors):
+            slope[(*index, a)] = sum(e * moving.get(mu, 0) for mu, e in column) % p
+    by_upper: dict[int, list[tuple[int, int, int]]] = {}
+    for (c, a, b), y in gamma:
+        by_upper.setdefault(c, []).append((a, b, y))
+    for index, number in last.items():
+        for slot, c in enumerate(index):
+            for a, b, y in by_upper.get(c, ()):
+                key = (*index[:slot], a, *index[slot + 1 :], b)
+                slope[key] = (slope.get(key, 0) - number * y) % p
+    rows: list[dict[int, int]] = []
+    for tensor, derivative in pairwise([*parts, last, slope]):
+        rows += _equations(inverse, tensor, derivative, p)
+    return rows
 
 
 def _equations(
-    metric: Metric, tensor: Tensor, slope: Tensor, number: dict[tuple[int, int], int], width: int
-) -> list[list[Element]]:
-    """Rows of ``xi^e nabla_e T_a... + F_a^e T_e... + ... = 0`` in the unknowns xi_e, F_ab."""
-    field, n = metric.field, metric.dimension
-    inverse = metric.frame.inverse_rows
-    parts: dict[tuple[int, ...], dict[int, list[Element]]] = {}
-    for index, value in slope.components.items():
+    inverse: list[list[tuple[int, int]]], tensor: dict[tuple[int, ...], int], slope: dict[tuple[int, ...], int], p: int
+) -> list[dict[int, int]]:
+    """Rows of ``xi^e nabla_e T_a... + F_a^e T_e... + ... = 0`` modulo p in the unknowns xi_e, F_ab."""
+    n = len(inverse)
+    number = {pair: n + k for k, pair in enumerate(index_pairs(n))}
+    parts: dict[tuple[int, ...], dict[int, int]] = {}
+    for index, value in slope.items():
+        row = parts.setdefault(index[:-1], {})
         for e, x in inverse[index[-1]]:
-            parts.setdefault(index[:-1], {}).setdefault(e, []).append(value * x)
-    for index, value in tensor.components.items():
+            row[e] = (row.get(e, 0) + value * x) % p
+    for index, value in tensor.items():
         for slot, e in enumerate(index):
             for f, x in inverse[e]:  # F_a^e T_..e.. = F_af g^fe T_..e..
                 term = value * x
                 for a in range(n):
-                    if a == f:
-                        continue
-                    row = parts.setdefault((*index[:slot], a, *index[slot + 1 :]), {})
-                    unknown = number[min(a, f), max(a, f)]
-                    row.setdefault(unknown, []).append(term if a < f else -term)
-    out: list[list[Element]] = []
-    seen = set()
-    for columns in parts.values():
-        equation = [field.sum(columns[k]) if k in columns else field.zero for k in range(width)]
-        lead = next((x for x in equation if x), None)
-        if lead is None:
-            continue
-        inverted = lead.inverse()
-        equation = [x * inverted if x else x for x in equation]
-        key = tuple(x.key() for x in equation)
-        if key not in seen:
-            seen.add(key)
-            out.append(equation)
-    return out
+                    if a != f:
+                        row = parts.setdefault((*index[:slot], a, *index[slot + 1 :]), {})
+                        unknown = number[min(a, f), max(a, f)]
+                        row[unknown] = (row.get(unknown, 0) + (term if a < f else -term)) % p
+    return list(parts.values())
 
 
 def killing_vectors(metric: Metric, functions: Sequence[Any] | None = None) -> list[Tensor]:
@@ -119,8 +150,7 @@ def killing_vectors(metric: Metric, functions: Sequence[Any] | None = None) -> l
         metric: the metric.
         functions: what the components may be made of. None takes products of 1, the coordinates, and sin, cos, cot of
             the angles that stand in the metric or on which it does not depend; where :func:`killing_dimension` tells
-            that there are more and the dimension is low, also squares, inverses, sines and cosines of coordinates and
-            the exponentials of the metric.
+            that there are more and the dimension is low, other simple functions of each coordinate as well.
 
     Returns:
         A basis; each vector is checked exactly. Compare its length with :func:`killing_dimension`.
@@ -128,18 +158,26 @@ def killing_vectors(metric: Metric, functions: Sequence[Any] | None = None) -> l
     Raises:
         ConfigError: too many functions.
     """
+    if isinstance(functions, str):
+        raise DataError(
+            f"A sequence of functions was expected, such as ['1', 'r', 'cos(phi)']; received {functions!r}."
+        )
     if functions is not None:
         return _among(metric, metric.field.convert_all(functions))
+    cyclic = _cyclic(metric)
+    try:
+        wanted = killing_dimension(metric)
+    except ConfigError:
+        wanted = metric.dimension * (metric.dimension + 1) // 2
+    if wanted == len(cyclic):
+        one, frame = metric.field.one, metric.coordinate_frame
+        return [Tensor(frame, "u", {(i,): one}, name="xi") for i in cyclic]
     found = _among(metric, _candidates(metric))
-    more = _more_candidates(metric)
-    if len(found) < metric.dimension * (metric.dimension + 1) // 2 and len(more) * metric.dimension <= _MOST_OF_MORE:
-        try:
-            wanted = killing_dimension(metric)
-        except ConfigError:
-            return found
-        if wanted > len(found):
-            others = _among(metric, more)
-            return others if len(others) > len(found) else found
+    if len(found) < wanted:
+        for more, most in ((_more_candidates, _MOST_OF_MORE), (_candidates_of_angles, 2 * _MOST_OF_MORE)):
+            candidates = more(metric)
+            if len(found) < wanted and len(candidates) * metric.dimension <= most:
+                found = max(found, _among(metric, candidates), key=len)
     return found
 
 
@@ -221,20 +259,29 @@ def _candidates(metric: Metric) -> list[Element]:
     return _products(field, choices)
 
 
+def _standing(metric: Metric) -> list[Generator]:
+    """Generators of one coordinate in the components of the metric."""
+    field = metric.field
+    entries = [x for row in metric.coordinate_frame.metric_rows for _, x in row]
+    found = [field.generators[name] for name in dict.fromkeys(n for x in entries for n in field.generators_of(x))]
+    return [generator for generator in found if len(generator.coordinates) == 1]
+
+
 def _more_candidates(metric: Metric) -> list[Element]:
     """Products of 1, x, x^2, 1/x for each coordinate that stands in the metric, of 1, x, x^2, sin x, cos x (on surfaces
     sinh x, cosh x) for the others, of cotangents of angles in the metric and of its exponentials to powers up to two.
     """
     field = metric.field
     inside: dict[int, list[Element]] = {}
-    for generator in list(field.generators.values()):
-        if generator.kind in ("cos", "cosh", "exp") and len(generator.coordinates) == 1:
-            argument = generator.data
-            names = {"cos": ("cot",), "cosh": ("coth",), "exp": ("exp",)}[generator.kind]
-            values = [field.apply(name, argument) for name in names]
-            if generator.kind == "exp":
-                values += [x for v in values for x in (v.inverse(), v * v, (v * v).inverse())]
-            inside.setdefault(next(iter(generator.coordinates)), []).extend(values)
+    for generator in _standing(metric):
+        name = {"cos": "cot", "sin": "cot", "cosh": "coth", "sinh": "coth", "exp": "exp"}.get(generator.kind)
+        if name is not None:
+            value = field.apply(name, generator.data)
+            values = [value]
+            if name == "exp":
+                values += [value.inverse(), value * value, (value * value).inverse()]
+            known = inside.setdefault(next(iter(generator.coordinates)), [])
+            known += [v for v in values if not any(v == x for x in known)]
     cyclic = _cyclic(metric)
     choices = []
     for i, name in enumerate(field.coordinates):
@@ -247,6 +294,26 @@ def _more_candidates(metric: Metric) -> list[Element]:
                 options += [field.apply("sinh", x), field.apply("cosh", x)]
         else:
             options = [field.one, x, x * x, x.inverse()]
+        choices.append(options)
+    return _products(field, choices)
+
+
+def _candidates_of_angles(metric: Metric) -> list[Element]:
+    """Products of 1, cot, tan, sin, cos, 1/sin of an angle in the metric, 1, x, 1/x of what else stands there, 1, x,
+    sin x, cos x of the rest: what straight motions are in polar coordinates."""
+    field = metric.field
+    angles = {next(iter(g.coordinates)): g.data for g in _standing(metric) if g.kind in ("sin", "cos")}
+    cyclic = _cyclic(metric)
+    choices = []
+    for i, name in enumerate(field.coordinates):
+        x = field.symbol(name)
+        if i in angles:
+            names = ("cot", "tan", "sin", "cos", "csc")
+            options = [field.one, *(field.apply(f, angles[i]) for f in names)]
+        elif i in cyclic:
+            options = [field.one, x, field.apply("sin", x), field.apply("cos", x)]
+        else:
+            options = [field.one, x, x.inverse()]
         choices.append(options)
     return _products(field, choices)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kexue.errors import DataError
 from kexue.maths.geometry.field.parser import parse, spell
 
-__all__ = ["LineElement", "linear_coefficients", "read_line_element"]
+__all__ = ["LineElement", "linear_coefficients", "read_definitions", "read_line_element"]
 
 _NO_DIFFERENTIALS = {"delta", "d"}
 
@@ -129,14 +129,38 @@ def _differentials(body: str, definitions: list[tuple[str, str]]) -> list[str]:
 
 
 def _parsed(body: str, definitions: Sequence[tuple[str, str]], names: tuple[str, ...]) -> Any:
-    import sympy
-
     symbols = set(names) | {"d" + name for name in names} | {name for name, _ in definitions}
-    known: dict[Any, Any] = {}
-    for name, formula in definitions:
-        known[sympy.Symbol(name)] = parse(formula, symbols).xreplace(known)
+    known = read_definitions(definitions, names, symbols)
     expression = parse(body, symbols)
     return expression.xreplace(known) if known else expression
+
+
+def read_definitions(
+    definitions: Sequence[tuple[str, str]], coordinates: Sequence[str], symbols: Collection[str]
+) -> dict[Any, Any]:
+    """Values of abbreviations by symbol, earlier ones replaced in later ones.
+
+    Raises:
+        DataError: one has the name of a coordinate, or uses one that is defined after it.
+    """
+    import sympy
+
+    known: dict[Any, Any] = {}
+    defined = {name for name, _ in definitions}
+    for name, formula in definitions:
+        if name in coordinates:
+            raise DataError(
+                f"{name} is defined as {_short(formula)!r} and is a coordinate too (d{name} stands in the line "
+                f"element): give the coordinates and write d{name} in their differentials, or use another name."
+            )
+        value = parse(formula, symbols).xreplace(known)
+        for missing in sorted(x.name for x in value.free_symbols if x.name in defined and x not in known):
+            raise DataError(
+                f"{name} uses {missing}, which is not defined before it: put the definition of {missing} above that of "
+                f"{name}, or rename it if a constant of that name is meant."
+            )
+        known[sympy.Symbol(name)] = value
+    return known
 
 
 def _short(text: str) -> str:

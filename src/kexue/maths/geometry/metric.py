@@ -16,7 +16,7 @@ from kexue.maths.geometry.field.field import split_names
 from kexue.maths.geometry.forms import Form
 from kexue.maths.geometry.frames import Frame, coordinate_frame, require_shape
 from kexue.maths.geometry.invariants import Invariants
-from kexue.maths.geometry.line_element import linear_coefficients, read_line_element
+from kexue.maths.geometry.line_element import linear_coefficients, read_definitions, read_line_element
 from kexue.maths.geometry.matrices import identity, ldl
 from kexue.maths.geometry.results import Results
 from kexue.maths.geometry.tensors import SYMMETRIC, Tensor
@@ -153,6 +153,11 @@ class Metric(Results, Invariants, Calculus):
             raise DataError("The coordinates of a coframe must be named, for example coordinates='t r theta phi'.")
         field = Field(_texts(coordinates), parameters, functions, opaque, backend)
         n = field.dimension
+        if isinstance(coframe, str):
+            raise DataError(
+                f"A sequence of {n} covectors was expected, such as ['dt', 'r*dphi']; received {coframe!r}."
+            )
+        coframe = coframe.tolist() if hasattr(coframe, "tolist") else coframe
         if len(coframe) != n:
             raise DataError(f"{n} covectors were expected, one a coordinate; received {len(coframe)}.")
         expand = _Definitions(definitions or {}, field.coordinates)
@@ -349,14 +354,8 @@ class _Definitions:
     """Strings with abbreviations replaced; other values as they are."""
 
     def __init__(self, definitions: dict[str, str], coordinates: tuple[str, ...]) -> None:
-        import sympy
-
-        from kexue.maths.geometry.field.parser import parse
-
-        self.known: dict[Any, Any] = {}
         self.names = tuple(definitions) + coordinates
-        for name, formula in definitions.items():
-            self.known[sympy.Symbol(name)] = parse(formula, self.names).xreplace(self.known)
+        self.known = read_definitions(list(definitions.items()), coordinates, self.names)
 
     def __call__(self, value: Any) -> Any:
         from kexue.maths.geometry.field.parser import parse
@@ -374,6 +373,8 @@ def _square(value: Any, n: int, expand: _Definitions) -> list[list[Any]]:
     """A frame metric from None, a diagonal or a matrix."""
     if value is None:
         return [[1 if i == j else 0 for j in range(n)] for i in range(n)]
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise DataError(f"A frame metric was expected, a matrix of size {n} or its diagonal; received {value!r}.")
     rows = value.tolist() if hasattr(value, "tolist") else list(value)
     if all(isinstance(row, str) or not hasattr(row, "__len__") for row in rows):
         if len(rows) != n:

@@ -95,19 +95,21 @@ class NewmanPenrose:
             "alpha": (of("n", k, mbar) - of("mbar", m, mbar)) / 2,
         }
 
-    def _named(self) -> dict[str, Element]:
+    @property
+    def scalars(self) -> dict[str, Element]:
+        """All by name: Psi_0 ... Psi_4, Phi_00 ... Phi_22, Lambda."""
         out = {f"Psi_{k}": value for k, value in enumerate(self.psi)}
         return out | {f"Phi_{name}": value for name, value in self.phi.items()} | {"Lambda": self.lambda_}
 
     def __str__(self) -> str:
-        return "\n".join([f"# {self.note}", *(f"{name} = {value}" for name, value in self._named().items())])
+        return "\n".join([f"# {self.note}", *(f"{name} = {value}" for name, value in self.scalars.items())])
 
     __repr__ = __str__
 
     def latex(self) -> str:
         """The scalars in LaTeX, one line each."""
         lines = []
-        for name, value in self._named().items():
+        for name, value in self.scalars.items():
             letter, _, index = name.partition("_")
             lines.append(rf"\{letter}{f'_{{{index}}}' if index else ''} &= {value.latex()}")
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"

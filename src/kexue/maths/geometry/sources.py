@@ -96,7 +96,8 @@ def einstein_maxwell(
         raise ConfigError("Give either the potential A or the field strength F.")
     if strength is None:
         form = metric.form(potential) if isinstance(potential, str) else potential
-        assert form is not None
+        if not isinstance(form, Form):
+            raise DataError(f"A potential is a form of degree 1 or a string, received {form!r}.")
         strength = form.d()
     f = Tensor(metric.coordinate_frame, "dd", _antisymmetric(strength), (((1, 0), -1),), "F")
     divergence = metric.covariant_derivative(f).contract(1, 2)
@@ -132,7 +133,7 @@ def perfect_fluid(metric: Metric, cosmological: Any = 0) -> PerfectFluid | None:
     """Density, pressure and velocity if the Einstein tensor is that of a perfect fluid, else None.
 
     With ``t = tr S``, ``s = tr S^2`` of ``S = G^a_b + Lambda``: t = (n - 1) p - rho and s = (n - 1) p^2 + rho^2, and
-    S - p has rank one.
+    S - p has rank one and a time-like image (null dust and matter with one odd direction in space are no fluids).
 
     Raises:
         ConfigError: the metric is not Lorentzian.
@@ -165,5 +166,29 @@ def perfect_fluid(metric: Metric, cosmological: Any = 0) -> PerfectFluid | None:
         ):
             column = next(j for j in range(n) if any(rest[i][j] for i in range(n)))
             values = {(i,): rest[i][column] for i in range(n)}
-            return PerfectFluid(density, p, Tensor(metric.coordinate_frame, "u", values, name="u"))
+            velocity = Tensor(metric.coordinate_frame, "u", values, name="u")
+            if _timelike(metric, velocity, turn):
+                return PerfectFluid(density, p, velocity)
     return None
+
+
+def _timelike(metric: Metric, vector: Tensor, turn: int) -> bool:
+    """Whether the vector is time-like at one of several random points where the metric is Lorentzian."""
+    from kexue.maths.geometry.field.sampling import points
+
+    norm = vector.outer(vector).contract(0, 1).scalar()
+    diagonal = [row[a] for a, row in enumerate(metric.diagonal_frame._metric())]
+    times, seen = 1 if turn > 0 else metric.dimension - 1, 0
+    for point in points(metric.field) if norm else ():
+        try:
+            square, *scales = (point(x) for x in (norm, *diagonal))
+        except (ArithmeticError, ValueError):
+            continue
+        if any(abs(x.imag) > 1e-9 * abs(x) or not x for x in scales) or sum(x.real < 0 for x in scales) != times:
+            continue
+        if square.real * turn < 0:
+            return True
+        seen += 1
+        if seen == 12:
+            break
+    return False

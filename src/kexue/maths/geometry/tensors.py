@@ -28,7 +28,7 @@ class Tensor:
     Args:
         frame: the basis, with its metric.
         variance: one letter an index, "u" for upper, "d" for lower.
-        components: ``{index: value}``.
+        components: ``{index: value}``; what is no element is converted by the field.
         symmetry: generators of index symmetries, used to list independent components.
         name: what it is called in tables.
         note: the conventions it was made with.
@@ -52,12 +52,17 @@ class Tensor:
         self.field = frame.field
         self.dimension = frame.dimension
         self.variance = variance
-        self.components = {index: value for index, value in components.items() if value}
+        values = {i: v if isinstance(v, Element) else self.field(v) for i, v in components.items()}
+        self.components = {index: value for index, value in values.items() if value}
         self.symmetry = symmetry
         self.name = name
         self.note = note
         for index in self.components:
-            if len(index) != len(variance) or not all(0 <= i < self.dimension for i in index):
+            if (
+                not isinstance(index, tuple)
+                or len(index) != len(variance)
+                or not all(0 <= i < self.dimension for i in index)
+            ):
                 raise DataError(f"An index of {len(variance)} numbers below {self.dimension} was expected: {index}.")
 
     @classmethod
@@ -79,7 +84,11 @@ class Tensor:
             if len(index) == len(variance):
                 out[index] = part
                 return
-            if isinstance(part, (str, Element)) or not hasattr(part, "__len__") or len(part) != frame.dimension:
+            if (
+                isinstance(part, (str, Element, Mapping))
+                or not hasattr(part, "__len__")
+                or len(part) != frame.dimension
+            ):
                 raise DataError(f"An array of shape {(frame.dimension,) * len(variance)} was expected.")
             for i in range(frame.dimension):
                 walk(part[i], (*index, i))
@@ -126,7 +135,9 @@ class Tensor:
 
     # --- algebra ------------------------------------------------------------------------------------------------
 
-    def _same_kind(self, other: Tensor) -> None:
+    def _same_kind(self, other: Any) -> None:
+        if not isinstance(other, Tensor):
+            raise DataError(f"A tensor was expected, received {other!r}.")
         if other.frame is not self.frame or other.variance != self.variance:
             raise DataError(
                 f"Tensors of one kind were expected, received {self.variance!r} in {self.frame} and "
@@ -203,12 +214,14 @@ class Tensor:
 
     def raise_index(self, slot: int) -> Tensor:
         """A lower index made upper."""
+        self._require_slots(slot)
         if self.variance[slot] != "d":
             raise DataError(f"Index {slot} of {self.name} is upper already.")
         return self._apply(slot, self.frame.inverse_rows, "u", self.frame)
 
     def lower(self, slot: int) -> Tensor:
         """An upper index made lower."""
+        self._require_slots(slot)
         if self.variance[slot] != "u":
             raise DataError(f"Index {slot} of {self.name} is lower already.")
         return self._apply(slot, self.frame.metric_rows, "d", self.frame)
@@ -231,7 +244,12 @@ class Tensor:
         out = {tuple(index[k] for k in order): value for index, value in self.components.items()}
         return Tensor(self.frame, "".join(self.variance[k] for k in order), out, name=self.name, note=self.note)
 
+    def _require_slots(self, *slots: int) -> None:
+        if len(set(slots)) < len(slots) or not all(isinstance(k, int) and 0 <= k < self.rank for k in slots):
+            raise DataError(f"Different slots from 0 to {self.rank - 1} were expected, received {slots}.")
+
     def _averaged(self, slots: Sequence[int], signed: bool) -> Tensor:
+        self._require_slots(*slots)
         if len({self.variance[k] for k in slots}) > 1:
             raise DataError("Only indices that are all upper or all lower can be symmetrised.")
         parts: dict[Index, list[Element]] = {}

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import gcd
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
-from kexue.errors import ConfigError
+from kexue.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import sympy
@@ -28,7 +29,8 @@ Factors = tuple[tuple[int, int], ...]  # (number of the factor, exponent), incre
 
 
 class Element:
-    """One exact scalar. Made by a :class:`Field`; supports ``+ - * / **``, ``==``, ``diff``, ``str``.
+    """One exact scalar. Made by a :class:`Field`; supports ``+ - * / **`` with elements, numbers and SymPy expressions,
+    ``==``, ``diff``, ``str``.
 
     ``num`` lives in ``ring``; when the field has grown since, it is lifted at the next use.
     """
@@ -73,6 +75,8 @@ class Element:
             return self.field.integer(other)
         if isinstance(other, Fraction):
             return self.field.rational(other)
+        if isinstance(other, Number) or hasattr(other, "free_symbols"):  # floats, numbers of NumPy, SymPy expressions
+            return self.field(other)
         return None
 
     def __add__(self, other: Any) -> Element:
@@ -190,9 +194,19 @@ class Element:
     def __pos__(self) -> Element:
         return self
 
-    def __pow__(self, power: int | Fraction) -> Element:
-        if isinstance(power, Fraction) and power.denominator != 1:
-            return self.field.power(self, power)
+    def __pow__(self, power: Any) -> Element:
+        if not isinstance(power, (int, Fraction)):
+            exponent = self._other(power)
+            if exponent is None:
+                return NotImplemented
+            exact = exponent.as_fraction()
+            if exact is None:
+                from kexue.maths.geometry.field.kernels import exp, log
+
+                return exp(exponent * log(self))
+            power = exact
+        if power.denominator != 1:
+            return self.field.power(self, Fraction(power))
         n = int(power)
         base = self if n >= 0 else self.inverse()
         n = abs(n)
@@ -205,6 +219,10 @@ class Element:
                 base = base * base
         return result
 
+    def __rpow__(self, other: Any) -> Element:
+        b = self._other(other)
+        return NotImplemented if b is None else b**self
+
     # --- comparison ---------------------------------------------------------------------------------------------
 
     def __bool__(self) -> bool:
@@ -216,9 +234,12 @@ class Element:
         return not self.num
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, (Element, int, Fraction)):
+        if not isinstance(other, (Element, Number)):
             return NotImplemented
-        b = self._other(other)
+        try:
+            b = self._other(other)
+        except DataError:  # infinity, not a number
+            return False
         assert b is not None
         self.lift()
         b.lift()

@@ -19,16 +19,23 @@ __all__ = ["Factored", "factored", "is_integer", "positive_sign", "prime_factors
 
 @dataclass
 class Factored:
-    """``sign * product of values[key] ** powers[key]``; keys are hashable names of the irreducible factors."""
+    """``sign * product of values[key] ** powers[key]``; keys are hashable names of the irreducible factors.
+
+    ``whole`` is the part of the powers that does not come from roots, which are positive whatever their radicand's
+    leading coefficient: it decides the sign.
+    """
 
     sign: int = 1
     powers: dict[Hashable, Fraction] = member(default_factory=dict)
     values: dict[Hashable, Element] = member(default_factory=dict)
+    whole: dict[Hashable, int] = member(default_factory=dict)
 
     def times(self, key: Hashable, value: Element, power: Fraction) -> None:
         """Multiply by value ** power."""
         total = self.powers.get(key, Fraction(0)) + power
         self.values[key] = value
+        if power.denominator == 1:
+            self.whole[key] = self.whole.get(key, 0) + power.numerator
         if total:
             self.powers[key] = total
         else:
@@ -81,14 +88,16 @@ def _strip(num: Element, out: Factored) -> Element:
     for name, radicand in list(field.radicands.items()):
         generator, v = field.generators[name], ring.index[name]
         w = ring.gens[v]
-        if generator.kind == "i" or any(ring.degrees(radicand)[ring.index[other]] for other in field.radicands):
-            continue  # a nested root stays in the product
+        if generator.kind == "i" or not ring.degrees(num.num)[v]:
+            continue
+        inner = factored(Element(field, radicand, ring))
+        if any(isinstance(key, tuple) and key[:1] == ("algebraic",) for key in inner.powers):
+            continue  # the root of a sum with roots stays in the product
         power = 0
         while ring.degrees(num.num)[v] and ring.gcd(num.num, w) == w:
             num = Element(field, ring.quotient(num.num, w), ring)
             power += 1
         if power:
-            inner = factored(Element(field, radicand, ring))
             for key, e in inner.powers.items():
                 out.times(key, inner.values[key], e * Fraction(power, generator.degree))
     return num
@@ -137,7 +146,7 @@ def positive_sign(field: Field, product: Factored, what: str, turned: str = "all
         known = field.positive.get(key)
         if known is None:
             free.append((key, power))
-        elif known < 0 and power.denominator == 1 and power.numerator % 2:
+        elif known < 0 and (power if power.denominator == 1 else product.whole.get(key, 0)) % 2:
             sign = -sign
     for key, power in free:
         turn = sign < 0 and power.denominator == 1 and power.numerator % 2 == 1

@@ -73,7 +73,8 @@ class Field(Denominators):
         twice = sorted({name for name in both if both.count(name) > 1})
         if twice:
             raise ConfigError(f"Each name must stand once among coordinates, parameters, functions; twice: {twice}.")
-        self.opaque = known_opaque() | {function.name: function for function in opaque}
+        given = [opaque] if isinstance(opaque, OpaqueFunction) else list(opaque)
+        self.opaque = known_opaque() | {function.name: function for function in given}
         self.backend = default_backend(backend)
         self.positives: list[Element] = []
         self._assumptions: list[tuple[str, Element]] = []
@@ -201,6 +202,8 @@ class Field(Denominators):
             return known
         if not self.allows(name):
             raise DataError(self._unknown(name, "symbol", [*self.coordinates, *self.parameters]))
+        if ("arity", name) in self.values:
+            raise name_of_two(name)
         return self.adjoin("parameter", name, frozenset(), ("symbol", name))
 
     def function(self, name: str, *arguments: Any, orders: Sequence[int] | None = None) -> Element:
@@ -211,6 +214,8 @@ class Field(Denominators):
         """
         from kexue.maths.geometry.field.functions import jet
 
+        if name not in self.coordinates and ("symbol", name) in self.values:
+            raise name_of_two(name)
         if self.functions is not None and name not in self.functions and name not in self.opaque:
             raise DataError(self._unknown(name, "function", [*self.functions, *self.opaque]))
         return jet(self, name, [self(u) for u in arguments], tuple(orders or (0,) * len(arguments)))
@@ -408,6 +413,14 @@ class Field(Denominators):
             f"Field(coordinates={self.coordinates}, parameters={self.parameters}, "
             f"generators={len(self.generators)}, backend={self.backend!r})"
         )
+
+
+def name_of_two(name: str) -> DataError:
+    """The error for a name that is called as a function in one place and stands alone in another."""
+    return DataError(
+        f"{name} is called as a function and stands alone as a constant too: write {name}(...) everywhere, or give one "
+        f"of them another name."
+    )
 
 
 def split_names(names: str | Sequence[str], what: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Reading formulas: a tokenizer and a precedence parser of our own; nothing is ever evaluated as code.
 
-``^`` and ``**`` are powers, ``2M``, ``2 M`` and ``)(`` are products, ``f'(r)``, ``diff(f(t, r), t, r)`` and
+``^`` and ``**`` are powers, ``2M``, ``2 M`` and ``)(`` are products, ``sin^2(x)`` and ``a^2(t)`` with a coordinate t
+powers of functions, ``f'(r)``, ``diff(f(t, r), t, r)`` and
 ``Derivative(f(t, r), (t, 2))`` derivatives of unknown functions, superscripts and Greek letters are understood. The
 result is a SymPy expression.
 """
@@ -20,8 +21,13 @@ _FUNCTION_NAMES = (
     "acot acoth LambertW erf erfc erfi gamma loggamma digamma polygamma lowergamma uppergamma expint airyai airybi "
     "airyaiprime airybiprime elliptic_k elliptic_e besselj bessely besseli besselk abs sign atan2 diff Derivative"
 )
+_OTHER_NAMES = {"ln": "log", "abs": "Abs", "cosec": "csc"} | {
+    prefix + name: "a" + name
+    for prefix, names in (("arc", "sin cos tan cot sinh cosh tanh coth"), ("ar", "sinh cosh tanh coth"))
+    for name in names.split()
+}
 _OF_TWO = ("polygamma", "lowergamma", "uppergamma", "expint", "atan2")
-FUNCTIONS = _FUNCTION_NAMES.split()
+FUNCTIONS = [*_FUNCTION_NAMES.split(), *_OTHER_NAMES, *_OTHER_NAMES.values(), "log10", "log2"]
 _LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩϕϑϵ"
 _LETTER_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
@@ -39,7 +45,7 @@ _DEEPEST = 60
 
 def spell(text: str) -> str:
     """Greek letters by name, superscripts as powers, typographic signs as plain ones."""
-    text = text.replace("−", "-").replace("·", "*").replace("×", "*").replace("′", "'")
+    text = text.replace("−", "-").replace("–", "-").replace("·", "*").replace("×", "*").replace("′", "'")
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda m: "^(" + m.group().translate(_SUPERSCRIPTS) + ")", text)
     return "".join(_GREEK.get(c, c) for c in text)
 
@@ -187,12 +193,43 @@ class _Parser:
         if name in ("I", "pi") and name not in self.symbols:
             return {"I": sympy.I, "pi": sympy.pi}[name]
         if name in FUNCTIONS and name not in self.symbols and name not in ("gamma", "diff", "Derivative"):
-            following = [text for _, text, _ in self.tokens[self.at : self.at + 3]]
-            if following[0] in ("^", "**") and following[1].isdigit() and following[-1] == "(":  # sin^2(theta)
-                self.at += 2
-                return self._call(name, 0, position) ** int(following[1])
+            exponent = self._power_of_function()
+            if exponent:
+                return self._call(name, 0, position) ** exponent
             raise self._error(f"{name} needs its argument in brackets", position)
+        if self._arguments_follow():  # a^2(t), where a**2*t would be written a^2*t
+            exponent = self._power_of_function()
+            return self._call(name, 0, position) ** exponent
         return sympy.Symbol(name)
+
+    def _power_of_function(self, skip: bool = True) -> int:
+        """n of ``^n(`` or ``^(n)(`` that follow a name, as in sin^2(theta) or sin²(theta); 0 where they do not."""
+        following = [text for _, text, _ in self.tokens[self.at : self.at + 5]]
+        if following[0] not in ("^", "**"):
+            return 0
+        plain, bracketed = following[1:2], following[1:4]
+        if following[2:3] == ["("] and plain[0].isdigit():
+            number, length = plain[0], 2
+        elif following[4:5] == ["("] and bracketed[0] == "(" and bracketed[2] == ")" and bracketed[1].isdigit():
+            number, length = bracketed[1], 4
+        else:
+            return 0
+        self.at += length if skip else 0
+        return int(number)
+
+    def _arguments_follow(self) -> bool:
+        """Whether ``^n(t)`` or ``^n(t, r)`` follow, with names of coordinates or parameters and no differentials."""
+        if not self._power_of_function(skip=False):
+            return False
+        kinds = self.tokens[self.at + (2 if self.tokens[self.at + 1][0] == "number" else 4) :]
+        for k in range(1, len(kinds), 2):
+            (kind, text, _), after = kinds[k], kinds[k + 1][1] if k + 1 < len(kinds) else ""
+            differential = text[:1] == "d" and text[1:] in self.symbols
+            if kind != "name" or text not in self.symbols or differential or after not in (",", ")"):
+                return False
+            if after == ")":
+                return True
+        return False
 
     def _call(self, name: str, primes: int, position: int) -> Any:
         import sympy
@@ -204,7 +241,7 @@ class _Parser:
             arguments += self._order() if name in ("diff", "Derivative") else [self._sum()]
         self._expect(")")
         if name in self.symbols:
-            raise self._error(f"{name} is a coordinate or parameter; write {name}*(...) for a product", position)
+            raise self._error(f"{name} is no function; write {name}*(...) for a product", position)
         if name in FUNCTIONS and not primes:
             return self._known(name, arguments, position)
         if self.called is not None and not self.called(name):
@@ -249,13 +286,14 @@ class _Parser:
         if len(arguments) != wanted:
             known = f"{name} takes {wanted} argument{'s' * (wanted > 1)}, received {len(arguments)}"
             raise self._error(f"{known} (an unknown function needs another name)", position)
-        if name in ("abs", "sign", "atan2"):
-            return getattr(sympy, {"abs": "Abs"}.get(name, name))(*arguments)
+        name = _OTHER_NAMES.get(name, name)
+        if name in ("log10", "log2"):
+            return sympy.log(arguments[0]) / sympy.log(int(name[3:]))
         if name == "sqrt":
             return sympy.sqrt(arguments[0])
         if name == "cbrt":
             return sympy.cbrt(arguments[0])
-        value = getattr(sympy, "log" if name == "ln" else name)(*arguments)
+        value = getattr(sympy, name)(*arguments)
         if value.has(sympy.zoo, sympy.nan, sympy.oo):
             raise self._error(f"{name} has no finite value here", position)
         return value

@@ -120,11 +120,29 @@ def _polynomial_root(field: Field, radicand: Element, n: int) -> Element:
     if known is not None:
         return known
     product = factored(radicand)
+    outside = _powers_of_other_order(field, product, n)
+    if outside is not None:
+        result = field.values[key] = outside * root(radicand / outside**n, n)
+        return result
     nested = any(isinstance(k, tuple) and k[:1] == ("algebraic",) for k in product.powers)
     nested = nested or any(power.denominator > 1 for power in product.powers.values())
     result = _nested_root(field, radicand, n) if nested else _plain_root(field, product, n)
     field.values[key] = result
     return result
+
+
+def _powers_of_other_order(field: Field, product: Factored, n: int) -> Element | None:
+    """What can be taken out of a root of order n of known roots of other orders: x^(p/q) = x^a (x^(b/q))^n for q and n
+    without common factor. None where there is nothing."""
+    outside = None
+    for key, e in product.powers.items():
+        q = e.denominator
+        if q == 1 or q % n == 0:
+            continue
+        value = -product.values[key] if field.positive.get(key, 1) < 0 else product.values[key]
+        part = power(value, Fraction(e.numerator * pow(n, -1, q) % q, q))
+        outside = part if outside is None else outside * part
+    return outside
 
 
 def _plain_root(field: Field, product: Factored, n: int) -> Element:

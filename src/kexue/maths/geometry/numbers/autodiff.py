@@ -65,8 +65,8 @@ def numeric_curvature(
     """Connection and curvature at points, by differentiating the program of the metric twice.
 
     Args:
-        g: a function ``g(x, **parameters)`` of one point, shape (n,), that returns the (n, n) matrix with operations
-            of the backend; or an exact metric.
+        g: a function ``g(x, **parameters)`` of one point, shape (n,), that returns the (n, n) matrix, an array of the
+            backend or rows of its numbers; or an exact metric.
         points: of shape S + (n,).
         backend: "jax" or "torch". Double precision on both; JAX's own setting is not changed.
         functions: where g is an exact metric: see :func:`lambdify`.
@@ -101,9 +101,10 @@ def numeric_curvature(
 
     with double_precision():
         x = jnp.asarray(points, dtype=jnp.float64)
-        _check(lambda: jax.eval_shape(lambda y: program(y, **parameters), x.reshape(-1, x.shape[-1])[0]).shape, x.shape)
+        point = jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
+        _check(lambda: jax.eval_shape(lambda y: jnp.asarray(program(y, **parameters)), point).shape, x.shape)
         shape = x.shape[:-1]
-        first = program(x.reshape(-1, x.shape[-1])[0], **parameters) if x.size else None
+        first = jnp.asarray(program(x.reshape(-1, x.shape[-1])[0], **parameters)) if x.size else None
         _symmetric(first)
         call = _compiled_jax(g if not isinstance(g, Metric) else program, signs)
         out = call(x.reshape(-1, x.shape[-1]), parameters)
@@ -153,7 +154,7 @@ def _compiled_jax(program: Callable[..., Any], signs: Conventions) -> Callable[.
 
     def at(x: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
         def g(y: Any) -> Any:
-            return program(y, **parameters)
+            return jnp.asarray(program(y, **parameters))
 
         first = jax.jacfwd(g)
         return _curvature(g(x), first(x), jax.jacfwd(first)(x), jnp, signs)
@@ -168,10 +169,17 @@ def _torch(program: Callable[..., Any], points: Any, parameters: Mapping[str, An
     x = x.to(torch.float64)
 
     def g(y: Any) -> Any:
-        return program(y, **parameters)
+        matrix = program(y, **parameters)
+        if isinstance(matrix, torch.Tensor):
+            return matrix
+        return torch.stack([torch.stack([torch.as_tensor(v).to(y) for v in row]) for row in matrix])
 
     first = torch.func.jacfwd(g)
     flat = x.reshape(-1, x.shape[-1]) if x.ndim else x
+    if x.ndim and not len(flat):  # as many results as points: of one point none is taken
+        some = _torch(program, torch.ones((1, x.shape[-1])), parameters, signs)
+        empty = {k: v if v is None else v[:0].reshape(*x.shape[:-1], *v.shape[1:]) for k, v in vars(some).items()}
+        return NumericCurvature(**empty)
     if x.ndim and len(flat):
         sample = g(flat[0])
         _check(lambda: sample.shape, tuple(x.shape))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from itertools import product
 from typing import Any
 
 from kexue.errors import DataError
+from kexue.maths.geometry.calculus import GeodesicEquations
 from kexue.maths.geometry.connection import Connection
 from kexue.maths.geometry.field import Element, Field
 from kexue.maths.geometry.forms import Form
 from kexue.maths.geometry.metric import Metric
+from kexue.maths.geometry.newman_penrose import NewmanPenrose
 from kexue.maths.geometry.numbers.emit import compile_program, library, split_functions
 from kexue.maths.geometry.numbers.program import Program
+from kexue.maths.geometry.sources import EinsteinMaxwell, PerfectFluid
 from kexue.maths.geometry.tensors import Tensor, signature_of
 
 __all__ = ["NumericFunction", "lambdify"]
@@ -27,7 +31,8 @@ def lambdify(result: Any, backend: str = "numpy", functions: Mapping[str, Any] |
     printed on the way.
 
     Args:
-        result: an element, tensor, form, connection, metric, or a list, tuple or dictionary of such.
+        result: an element, tensor, form, connection, metric, Newman-Penrose scalars, perfect fluid, geodesic
+            equations, or a list, tuple or dictionary of such. Results of several parts give dictionaries.
         backend: "numpy", "jax" or "torch". The function is differentiable on the latter two, and can be compiled by
             ``jax.jit``. JAX computes in single precision unless its 64 bit mode is on (``jax.enable_x64``).
         functions: values of unknown and opaque functions by name: an expression in the coordinates of the function
@@ -85,8 +90,16 @@ class NumericFunction:
         missing = [name for name in self.parameters if name not in parameters]
         if missing:
             raise DataError(f"Values of the parameters {', '.join(missing)} are needed, by keyword.")
-        given = [*coordinates, *(parameters[name] for name in self.parameters)]
-        return self._rebuild(_broadcast(self._call(*_arrays(given, self.backend)), given, self.backend))
+        given = _arrays([*coordinates, *(parameters[name] for name in self.parameters)], self.backend)
+        try:
+            library(self.backend).broadcast_shapes(*(tuple(a.shape) for a in given))
+        except (ValueError, RuntimeError):
+            names = [*self.coordinates, *self.parameters]
+            shapes = ", ".join(f"{name} {tuple(a.shape)}" for name, a in zip(names, given, strict=True))
+            raise DataError(
+                f"Coordinates and parameters must have shapes that fit together, received {shapes}."
+            ) from None
+        return self._rebuild(_broadcast(self._call(*given), given, self.backend))
 
     def at(self, points: Any, **parameters: Any) -> Any:
         """The same at points of shape ``S + (n,)``; parameters of shape S or numbers."""
@@ -177,6 +190,13 @@ def _structure(result: Any, leaves: list[Element], module: Any) -> Rebuild:
             for order, sign in _orders(result.degree):
                 components[tuple(index[k] for k in order)] = value if sign > 0 else -value
         return _table(result.field, result.degree, components, leaves, module)
+    if isinstance(result, NewmanPenrose):
+        return _structure(result.scalars, leaves, module)
+    if isinstance(result, GeodesicEquations):
+        return _structure(result.coefficients, leaves, module)
+    if isinstance(result, (PerfectFluid, EinsteinMaxwell)):
+        members = {f.name: getattr(result, f.name) for f in fields(result)}
+        return _structure({k: v for k, v in members.items() if v is not None}, leaves, module)
     if isinstance(result, Mapping):
         parts = {key: _structure(value, leaves, module) for key, value in result.items()}
         return lambda values: {key: part(values) for key, part in parts.items()}

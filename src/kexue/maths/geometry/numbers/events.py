@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Event", "Hits", "locate"]
+from kexue.errors import ConfigError
+
+__all__ = ["Event", "Hits", "as_events", "locate"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,18 @@ class Hits:
 
     def __len__(self) -> int:
         return len(self.s)
+
+
+def as_events(events: Event | Sequence[Event]) -> list[Event]:
+    """One event or several as a list.
+
+    Raises:
+        ConfigError: something that is no event.
+    """
+    out = [events] if isinstance(events, Event) else list(events)
+    if wrong := [e for e in out if not isinstance(e, Event)]:
+        raise ConfigError(f"Events such as Event(function, name) or crossing('r', 6) were expected: {wrong[0]!r}.")
+    return out
 
 
 def crossed(event: Event, before: np.ndarray, after: np.ndarray) -> np.ndarray:

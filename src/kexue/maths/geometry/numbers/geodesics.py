@@ -20,9 +20,17 @@ from kexue.errors import ConfigError, DataError
 from kexue.maths.geometry.metric import Metric
 from kexue.maths.geometry.numbers.autodiff import double_precision
 from kexue.maths.geometry.numbers.compiled import lambdify
-from kexue.maths.geometry.numbers.events import Event
+from kexue.maths.geometry.numbers.events import Event, as_events
 from kexue.maths.geometry.numbers.hamiltonian import Hamiltonian
-from kexue.maths.geometry.numbers.initial import State, components, norm_of, open_component, square_roots, stacked
+from kexue.maths.geometry.numbers.initial import (
+    State,
+    components,
+    norm_of,
+    open_component,
+    point_text,
+    square_roots,
+    stacked,
+)
 from kexue.maths.geometry.numbers.path import GeodesicPath
 from kexue.maths.geometry.numbers.runs import run_adaptive, run_single
 from kexue.maths.geometry.numbers.separation import is_killing_tensor, killing_tensor
@@ -65,6 +73,11 @@ class Geodesics:
         missing = [name for name in self._hamiltonian.parameters if name not in parameters]
         if missing:
             raise DataError(f"Values of the parameters {', '.join(missing)} are needed, by keyword.")
+        known = {*self._hamiltonian.parameters, *metric.field.parameters}
+        if unknown := [name for name in parameters if name not in known]:
+            raise DataError(
+                f"The metric has no parameter {', '.join(unknown)}: expected {', '.join(sorted(known)) or 'none'}."
+            )
         self._killing = dict(killing or {})
         for name, tensor in self._killing.items():
             if tensor.rank not in (1, 2) or not is_killing_tensor(metric, tensor.to_frame(metric.coordinate_frame)):
@@ -154,7 +167,10 @@ class Geodesics:
         u[k] = 0.0
         state = stacked([*x, *u])
         place, speed = state[..., : self.dimension].copy(), state[..., self.dimension :].copy()
-        g = self.metric_at(place)
+        with np.errstate(all="ignore"):
+            g = self.metric_at(place)
+        if place.ndim == 1 and not np.all(np.isfinite(g)):
+            raise DataError(f"The metric is not finite at {point_text(self.coordinates, place)}: start elsewhere.")
         definite = len(set(self.metric.signs)) == 1
         future = k == 0 and not definite
         turn = -1.0 if norm_of("spacelike", self.metric.signs) < 0 and not definite else 1.0
@@ -324,10 +340,14 @@ class Geodesics:
             keep: False keeps only the start and the end of each ray.
 
         Raises:
-            ConfigError: another method, or steps missing.
+            ConfigError: another method, steps missing, or events that are none.
+            DataError: a length that is no number, or a single ray that cannot start.
         """
         if method not in METHODS:
             raise ConfigError(f"The method must be one of {', '.join(METHODS)}, received {method!r}.")
+        events = as_events(events)
+        if np.any(np.isnan(np.asarray(length, float))):
+            raise DataError(f"A length of affine parameter was expected, received {length}.")
         y = np.moveaxis(np.concatenate([np.asarray(start.x, float), np.asarray(start.p, float)], -1), -1, 0)
         shape = np.broadcast_shapes(y.shape[1:], *(v.shape for v in self.parameters.values()), np.shape(length))
         y = np.broadcast_to(y.reshape(len(y), *(1,) * (len(shape) + 1 - y.ndim), *y.shape[1:]), (len(y), *shape)).copy()
@@ -337,6 +357,9 @@ class Geodesics:
                 raise ConfigError("Give the number of steps for method 'gauss'.")
             return self._gauss(y, span, steps, every, stages, backend, events)
         if not shape:
+            if not np.all(np.isfinite(self.float_slope()(0.0, y))):
+                place = point_text(self.coordinates, y[: self.dimension])
+                raise DataError(f"The geodesic equation is singular at the start {place}: start beside it.")
             return run_single(self, y, float(span), rtol, atol, events, most_steps)
         return run_adaptive(self, y, span, rtol, atol, events, most_steps, keep)
 

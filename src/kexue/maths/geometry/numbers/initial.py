@@ -9,7 +9,7 @@ import numpy as np
 
 from kexue.errors import ConfigError, DataError
 
-__all__ = ["KINDS", "State", "norm_of", "open_component", "square_roots"]
+__all__ = ["KINDS", "State", "norm_of", "open_component", "point_text", "square_roots"]
 
 KINDS = ("timelike", "null", "spacelike")
 
@@ -59,6 +59,11 @@ def components(value: Any, names: Sequence[str], what: str, default: Any = None)
     if len(out) != len(names):
         raise DataError(f"The {what} needs {len(names)} components ({', '.join(names)}), received {len(out)}.")
     return out
+
+
+def point_text(names: Sequence[str], x: np.ndarray) -> str:
+    """ "r = 8, theta = 0" for messages."""
+    return ", ".join(f"{name} = {value:.6g}" for name, value in zip(names, x, strict=True))
 
 
 def stacked(values: Sequence[Any]) -> np.ndarray:

@@ -81,8 +81,10 @@ def parallel_transport(
 
     Raises:
         DataError: the frame is not real somewhere on the curve, or a parameter is missing.
-        ConfigError: Fermi-Walker transport along a curve with a null tangent.
+        ConfigError: Fermi-Walker transport along a curve with a null tangent, no steps.
     """
+    if steps < 1:
+        raise ConfigError(f"At least one step is needed, received steps={steps}.")
     path = as_curve(curve, metric.coordinates, span, parameters)
     nodes = 0.5 + np.sqrt(0.15) * np.array([-1.0, 0.0, 1.0])
     start, stop = path.span
