@@ -33,7 +33,7 @@ def amount(value: Any, name: str, least: float, most: float, hint: str = "") -> 
         ConfigError: something else.
     """
     try:
-        number = float(value)
+        number = float("nan") if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
     if not least <= number <= most:

@@ -227,6 +227,8 @@ class Reader(ReadingTask):
     ) -> list[dict[str, Any]]:
         mode = _checked_mode(self.mode if mode is None else mode)
         search = Greedy() if search is None else search
+        if not isinstance(search, Search):
+            raise ConfigError(f"search must be Greedy() or Beam(...). Received: {search!r:.80}")
         if not 1 <= n_best <= search.results:
             raise ConfigError(
                 f"n_best must be from 1 to what the search gives, {search.results} (Beam(width, n_best=...)). "
