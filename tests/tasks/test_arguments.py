@@ -1,11 +1,13 @@
 """Numbers and texts that the writing and reading tasks refuse, before anything is trained or written."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kexue.decoding import Greedy
-from kexue.errors import ConfigError, DataError
+from kexue.errors import CheckpointError, ConfigError, DataError
 from kexue.tasks import ConditionalLM, Reader, Seq2Seq, SpanReader
 from kexue.text import Tokenizer
 
@@ -66,3 +68,16 @@ def test_texts_and_searches(tasks: dict[str, Any]) -> None:
             tasks["span"].predict(QUESTION, threshold=wrong)
     with pytest.raises(ConfigError, match="max_source must be an integer"):
         Seq2Seq.from_pretrained(CONFIG, tokenizer=TOKENIZER, max_source=9.5)  # type: ignore[arg-type]
+    for name in ("max_passage", "max_answer", "stride"):
+        with pytest.raises(ConfigError, match=f"{name} must be an integer"):
+            Reader.from_pretrained(CONFIG, tokenizer=TOKENIZER, **(SIZES | {name: 8.5}))  # type: ignore[arg-type]
+
+
+def test_a_size_that_does_not_fit_its_file(tasks: dict[str, Any], tmp_path: Path) -> None:
+    """Nothing of that size is made."""
+    tasks["conditional"].save(tmp_path / "task")
+    path = tmp_path / "task" / "task.json"
+    for size in (-5, 10**12):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"condition_size": size}))
+        with pytest.raises(CheckpointError, match="condition_size"):
+            ConditionalLM.load(tmp_path / "task")

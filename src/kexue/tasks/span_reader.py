@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kexue.decoding.arguments import amount
+from kexue.decoding.arguments import amount, whole
 from kexue.errors import CheckpointError, ConfigError, KexueError
 from kexue.models import Transformer, TransformerConfig
 from kexue.tasks._forward import compiled_forward
@@ -85,6 +85,7 @@ class SpanReader(ReadingTask):
         dtype: Any = None,
     ) -> None:
         super().__init__(encoder, tokenizer, max_passage, max_question, stride)
+        max_answer = whole(max_answer, "max_answer")
         if max_answer < 1:
             raise ConfigError(f"max_answer must be at least 1. Received: max_answer={max_answer}")
         if encoder.max_tokens is not None and max_passage + max_question > encoder.max_tokens:
