@@ -1,11 +1,15 @@
 """The command as a whole: light import, version, help, exit codes, errors as one line."""
 
+import gc
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import kexue
 from kexue.errors import DataError
@@ -76,8 +80,6 @@ def test_an_unknown_backend_is_a_mistake(tmp_path):
 
 
 def guarded_exit(error):
-    import typer
-
     from kexue.cli._common import guarded
 
     @guarded
@@ -108,3 +110,29 @@ def test_defects_are_not_hidden(error):
 
     with pytest.raises(type(error)):
         command()
+
+
+def test_an_interrupt_inside_the_garbage_collector_is_not_lost(capsys):
+    """Python drops what is raised in a callback of the collector; libraries have such callbacks."""
+    from kexue.cli._common import guarded
+
+    sent = []
+
+    def callback(*_):
+        if not sent:
+            sent.append(signal.raise_signal(signal.SIGINT))
+
+    @guarded
+    def command():
+        gc.callbacks.append(callback)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(callback)
+        time.sleep(0.5)
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == 130
+    assert capsys.readouterr().err == "Error: interrupted.\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
