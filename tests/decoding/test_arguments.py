@@ -42,6 +42,11 @@ def test_stop_tokens() -> None:
 
 
 @many
+def test_one_text_without_a_stop_token_is_enough() -> None:
+    assert run(constraint=Trie([[3, STOP], [STOP, 4], [5, 6]])).best == [[5, 6]]
+
+
+@many
 def test_bert4keras_rule_and_what_counts_steps() -> None:
     """A least length takes no room from a constraint and moves no n-gram."""
     search = Beam(4, rule="bert4keras")
@@ -146,8 +151,8 @@ def test_weights_that_are_not_numbers() -> None:
         ({"repetition_penalty": float("inf")}, "repetition_penalty"),
         ({"repetition_penalty": 1e-50}, "repetition_penalty"),
         ({"processors": [3]}, "functions"),
-        ({"constraint": Trie([[3, STOP]])}, "hold the stop token"),
-        ({"constraint": SpanOfSource() & Contains([[STOP]])}, "hold the stop token"),
+        ({"constraint": Trie([[3, STOP]])}, "hold a stop token"),
+        ({"constraint": SpanOfSource() & Contains([[STOP]])}, "hold a stop token"),
         ({"constraint": Trie([[3]]), "forbidden": STOP}, "needs a stop token"),
     ],
 )

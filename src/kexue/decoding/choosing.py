@@ -69,7 +69,7 @@ def log_probabilities(plan: Plan, carry: dict[str, Any], data: dict[str, Any], l
         return logits
     log_p = ops.log_softmax(logits / data["temperature"], axis=-1)
     # Where a processor leaves no token, the softmax of nothing is not a number.
-    return ops.where(logits > HIDDEN / 2, log_p, HIDDEN) if plan.processors else log_p
+    return ops.where(logits <= HIDDEN / 2, HIDDEN, log_p) if plan.processors else log_p
 
 
 def allowed(plan: Plan, carry: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Any]:

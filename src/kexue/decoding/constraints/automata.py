@@ -110,9 +110,17 @@ class Trie(Constraint):
     def key(self) -> Any:
         return ("trie", _power(self.widest))
 
-    @property
-    def needed(self) -> set[int]:
-        return set(self.tokens.tolist())
+    def hindered(self, stop: Sequence[int]) -> bool:
+        closed = np.isin(self.tokens, list(stop))
+        if not closed.any():
+            return False
+        parents = np.repeat(np.arange(len(self.degree)), self.degree)
+        reached = np.zeros(len(self.degree), bool)
+        reached[0] = True
+        order = np.argsort(self.nodes)  # a node's number is above its parent's
+        for edge in order[~closed[order]]:
+            reached[self.nodes[edge]] = reached[parents[edge]]
+        return not (reached & self.ends).any()
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         if len(self.tokens) and (self.tokens.min() < 0 or self.tokens.max() >= vocabulary):

@@ -38,10 +38,9 @@ class Constraint:
         their tables and states may share a key, and with it a program."""
         return self
 
-    @property
-    def needed(self) -> set[int]:
-        """Tokens that results are made of, as far as that is known before the prompts are; stop tokens cannot be."""
-        return set()
+    def hindered(self, stop: Sequence[int]) -> bool:
+        """Whether it is known before the prompts are that no sequence without these stop tokens satisfies it."""
+        return False
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         """Tables, and the first states: an array or a tuple of arrays ``(batch, ...)``."""
@@ -81,9 +80,8 @@ class Both(Constraint):
     def key(self) -> Any:
         return ("and", self.left.key, self.right.key)
 
-    @property
-    def needed(self) -> set[int]:
-        return self.left.needed | self.right.needed
+    def hindered(self, stop: Sequence[int]) -> bool:
+        return self.left.hindered(stop) or self.right.hindered(stop)
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         a, b = self.left.prepare(sources, vocabulary), self.right.prepare(sources, vocabulary)
@@ -105,15 +103,14 @@ def check_stop(constraint: Any, stop: Sequence[int]) -> None:
     """Whether sequences that satisfy a constraint can end.
 
     Raises:
-        ConfigError: there is no stop token, or it is one of the tokens that the constraint needs.
+        ConfigError: there is no stop token, or all that the constraint allows holds one.
     """
     if not isinstance(constraint, Constraint):
         raise ConfigError(f"constraint must be of kexue.decoding.constraints. Received: {constraint!r}")
     if not stop:
         raise ConfigError("a constraint needs a stop token: without one a sequence that satisfies it cannot end.")
-    inside = sorted(constraint.needed & set(stop))
-    if inside:
+    if constraint.hindered(stop):
         raise ConfigError(
-            f"the constraint's texts hold the stop token {inside[0]}, which ends a sequence and stands in none: leave "
-            "it out of them."
+            f"the constraint's texts hold a stop token (of {list(stop)}), which ends a sequence and stands in none: "
+            "leave it out of them."
         )

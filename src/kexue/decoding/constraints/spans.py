@@ -94,9 +94,8 @@ class Contains(Constraint):
     def key(self) -> Any:
         return ("contains", len(self.words), self.longest, len(self.distinct))
 
-    @property
-    def needed(self) -> set[int]:
-        return set(self.distinct)
+    def hindered(self, stop: Sequence[int]) -> bool:
+        return not set(self.distinct).isdisjoint(stop)
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         if max(max(word) for word in self.words) >= vocabulary or min(min(word) for word in self.words) < 0:
