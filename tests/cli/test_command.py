@@ -1,12 +1,16 @@
 """The command as a whole: light import, version, help, exit codes, errors as one line."""
 
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import kexue
 from kexue.cli._common import write_json
@@ -78,8 +82,6 @@ def test_an_unknown_backend_is_a_mistake(tmp_path):
 
 
 def guarded_exit(error):
-    import typer
-
     from kexue.cli._common import guarded
 
     @guarded
@@ -117,3 +119,29 @@ def test_files_hold_json_that_everyone_reads(tmp_path):
     write_json(tmp_path / "a.json", {"scale": [1.5, float("inf"), (float("nan"), 2)], "名": True})
     found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert found == {"scale": [1.5, None, [None, 2]], "名": True}
+
+
+def test_an_interrupt_inside_the_garbage_collector_is_not_lost(capsys):
+    """Python drops what is raised in a callback of the collector; libraries have such callbacks."""
+    from kexue.cli._common import guarded
+
+    sent = []
+
+    def callback(*_):
+        if not sent:
+            sent.append(signal.raise_signal(signal.SIGINT))
+
+    @guarded
+    def command():
+        gc.callbacks.append(callback)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(callback)
+        time.sleep(0.5)
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == 130
+    assert capsys.readouterr().err == "Error: interrupted.\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

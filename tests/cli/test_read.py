@@ -46,6 +46,12 @@ def test_answers(kind: str, folder: Path, command: Any) -> None:
     assert len(json.loads(command(*asked, *passages, "--best", 2).stdout)["alternatives"]) == 2
 
 
+def test_the_line_of_a_mistake(folder: Path, mistake: Any) -> None:
+    """A question that is too long is named by its line, not by its place in what is read at a time."""
+    lines = [json.dumps({"question": q, "passages": ["a:甲"]}) for q in ("a", "a", "甲" * 99)]
+    assert "stdin:3: the question has" in mistake("predict", folder / "write", "-", stdin="\n".join(lines))
+
+
 @pytest.mark.skipif(not EAGER, reason="each command compiles anew")
 def test_the_task_options(folder: Path, command: Any) -> None:
     done = command("read", folder / "write", "-q", "a", "a:甲", "--mode", "generative", "--vote", "mean", "--beam", 2)

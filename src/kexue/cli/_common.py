@@ -2,10 +2,13 @@
 
 import errno
 import functools
+import gc
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -88,7 +91,7 @@ def guarded(function: Function) -> Function:
     def command(*args: Any, **kwargs: Any) -> None:
         debug = os.environ.get("KEXUE_DEBUG", "") not in ("", "0")
         try:
-            with _warnings_as_lines():
+            with _warnings_as_lines(), _interrupts_arrive():
                 function(*args, **kwargs)
                 sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output has gone, as in `kexue predict ... | head`
@@ -132,6 +135,36 @@ def _warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = line  # type: ignore[assignment]
         yield
+
+
+@contextmanager
+def _interrupts_arrive() -> Iterator[None]:
+    """Python ignores what is raised in a callback of its garbage collector, and JAX has one: a Ctrl-C that comes just
+    then would be lost. It is sent once more."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def again(number: int, frame: Any) -> None:
+        callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+        at = frame
+        while at is not None:
+            if at.f_code in callbacks:
+                later = threading.Timer(0.05, signal.raise_signal, (number,))
+                later.daemon = True
+                later.start()
+                return
+            at = at.f_back
+        raise KeyboardInterrupt
+
+    if usual is signal.default_int_handler:
+        signal.signal(signal.SIGINT, again)
+    try:
+        yield
+    finally:
+        if usual is signal.default_int_handler:
+            signal.signal(signal.SIGINT, usual)
 
 
 def start_keras() -> None:

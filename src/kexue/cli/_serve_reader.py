@@ -22,7 +22,14 @@ def records(task: Any, lines: Iterator[tuple[str, str]], batch_size: int) -> Ite
     """The record of each line, ``{"question": str, "passages": [str, ...]}``, with its ``answer``."""
     for chunk in chunks(lines, batch_size):
         asked = [_parsed(place, line) for place, line in chunk]
-        for record, answer in zip(asked, task.predict(asked, batch_size=batch_size), strict=True):
+        try:
+            answers = task.predict(asked, batch_size=batch_size)
+        except DataError as error:  # it counts the records of the chunk
+            number, _, what = str(error).removeprefix("record ").partition(": ")
+            if not number.isdecimal():
+                raise
+            raise DataError(f"{chunk[int(number)][0]}: {what}") from None
+        for record, answer in zip(asked, answers, strict=True):
             yield {"question": record["question"], "answer": answer}
 
 

@@ -83,7 +83,8 @@ def pooled(plan: Plan, carry: dict[str, Any], data: dict[str, Any], logits: Any)
         parent, token = places // vocabulary, places % vocabulary
         score = ops.take_along_axis(ops.reshape(total, (batch, size * vocabulary)), places, axis=1)
         if search.groups > 1:
-            used = used + ops.sum(ops.one_hot(token, vocabulary, dtype="float32"), axis=1, keepdims=True)
+            choices = ops.where((score > HIDDEN / 2)[..., None], ops.one_hot(token, vocabulary, dtype="float32"), 0.0)
+            used = used + ops.sum(choices, axis=1, keepdims=True)
         history = put(_take(history, parent), carry["start"] + carry["t"], token)
         last = ops.logical_and(open_rows, full)
         pool = _merge(pool, _entries(history, score, scale, t, LENGTH, last))
@@ -125,7 +126,7 @@ def faithful(plan: Plan, carry: dict[str, Any], data: dict[str, Any], logits: An
     """A step of `Beam` with ``rule="bert4keras"``: dropped beams have the score `HIDDEN`."""
     vocabulary = plan.vocabulary
     log_p = log_probabilities(plan, carry, data, logits)
-    may, ends = allowed(plan, carry | {"t": ops.maximum(carry["t"], data["min_tokens"])}, data)
+    may, ends = allowed(plan, carry, data | {"min_tokens": ops.zeros_like(data["min_tokens"])})
     log_p = ops.where(ops.where(data["stop"][None, None], ends[..., None], may), log_p, HIDDEN)
     batch, width = log_p.shape[:2]
     total = ops.maximum(carry["score"][..., None] + log_p, HIDDEN)
@@ -150,8 +151,8 @@ def faithful(plan: Plan, carry: dict[str, Any], data: dict[str, Any], logits: An
     wide = carry["wide"] - ops.sum(ops.cast(drop, "int32"), axis=1)
     history = put(_take(carry["history"], parents), carry["start"] + carry["t"], token)
 
-    def keep(new: Any, old: Any) -> Any:  # rows that are done stay as they are
-        return ops.where(ops.reshape(rows, (batch, *[1] * (len(new.shape) - 1))), new, old)
+    def keep(new: Any, old: Any, at: Any) -> Any:
+        return ops.where(ops.reshape(at, (batch, *[1] * (len(new.shape) - 1))), new, old)
 
     new = {
         "history": history,
@@ -159,9 +160,11 @@ def faithful(plan: Plan, carry: dict[str, Any], data: dict[str, Any], logits: An
         "ended": ended,
         "wide": wide,
         "length": ops.broadcast_to(ops.cast(t, "int32"), (batch, width)),
-        "reason": ops.broadcast_to(ops.cast(reason, "int32")[:, None], (batch, width)),
     }
-    new = {name: keep(value, carry[name]) for name, value in new.items()}
+    going = ops.logical_and(rows, ops.logical_not(dead))  # what is done or dead stays as it was
+    new = {name: keep(value, carry[name], going) for name, value in new.items()}
+    reason = ops.broadcast_to(ops.cast(reason, "int32")[:, None], (batch, width))
+    new["reason"] = keep(reason, carry["reason"], rows)
     carry = carry | new | {"tokens": token, "parents": parents, "t": t}
     if plan.constraint is not None:
         rule = tree.map_structure(lambda x: _take(x, parents), carry["rule"])

@@ -67,7 +67,9 @@ def log_probabilities(plan: Plan, carry: dict[str, Any], data: dict[str, Any], l
         logits = processor(logits, carry)
     if plan.scores:
         return logits
-    return ops.log_softmax(logits / data["temperature"], axis=-1)
+    log_p = ops.log_softmax(logits / data["temperature"], axis=-1)
+    # Where a processor leaves no token, the softmax of nothing is not a number.
+    return ops.where(logits <= HIDDEN / 2, HIDDEN, log_p) if plan.processors else log_p
 
 
 def allowed(plan: Plan, carry: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Any]:
@@ -88,6 +90,8 @@ def _repeated(plan: Plan, carry: dict[str, Any]) -> Any:
     """Tokens that would complete an n-gram a second time."""
     n, history = plan.ngram, carry["history"]
     width = history.shape[2]
+    if n > width:  # there is no room for one
+        return ops.zeros((1, 1, plan.vocabulary), dtype="bool")
     begin = ops.zeros_like(carry["start"]) if plan.of_prompt else carry["start"]
     end = carry["start"] + carry["t"]
     first = ops.arange(width - n + 1, dtype="int32")[None]

@@ -57,5 +57,6 @@ def draw(p: Any, number: Any) -> Any:
     Returns:
         ``(...)`` integers.
     """
-    total = ops.cumsum(p, axis=-1)
-    return ops.argmax(ops.cast(total > number * total[..., -1:], "int32"), axis=-1)
+    # XLA sums in a tree: rounding may let the sum grow where p is 0, and what cannot be drawn must not be.
+    total = ops.where(p > 0, ops.cumsum(p, axis=-1), 0.0)
+    return ops.argmax(ops.cast(total > number * ops.max(total, axis=-1, keepdims=True), "int32"), axis=-1)

@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops, tree
 
 from kexue.decoding import loop as loops
+from kexue.decoding.arguments import EXTREME, amount, ids_of, whole
 from kexue.decoding.choosing import HIDDEN, LENGTH, RUNNING, STOP, Plan
-from kexue.decoding.constraints.base import Constraint, Source
+from kexue.decoding.constraints.base import Constraint, Source, check_stop
 from kexue.decoding.engine import Engine, make
 from kexue.decoding.guidance import Guidance
 from kexue.decoding.prompts import ROOM, Row, batch, bucket, read
@@ -91,7 +92,7 @@ def generate(
         max_tokens: most tokens to generate, the stop token among them; fewer where positions end.
         min_tokens: no stop token before so many tokens.
         stop: ids that end a sequence, such as that of [SEP].
-        forbidden: ids that are never generated.
+        forbidden: ids that are never generated; a stop token among them does not stop.
         repetition_penalty: positive logits of tokens that occur already are divided by it, negative ones multiplied.
         no_repeat_ngram: no sequence of so many tokens occurs twice; 0 for no such rule.
         count_prompt: the last two look at the prompt (the decoder's, where there is one) too.
@@ -115,6 +116,7 @@ def generate(
         constraint, processors, cached, guidance,
     )  # fmt: skip
     rows = read(job.engine, prompts, decoder_start, guidance)
+    batch_size = whole(batch_size, "batch_size")
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
     order = sorted(range(len(rows)), key=lambda n: rows[n].size)
@@ -199,27 +201,25 @@ class _Job:
         self.search = Greedy() if search is None else search
         if not isinstance(self.search, Search):
             raise ConfigError(f"search must be Greedy(), Sample(...) or Beam(...). Received: {search!r}")
+        max_tokens, min_tokens = whole(max_tokens, "max_tokens"), whole(min_tokens, "min_tokens")
+        ngram = whole(ngram, "no_repeat_ngram")
         if max_tokens < 1 or not 0 <= min_tokens <= max_tokens:
             raise ConfigError(
                 "max_tokens must be at least 1 and min_tokens from 0 to max_tokens. Received: "
                 f"max_tokens={max_tokens}, min_tokens={min_tokens}"
             )
-        if not penalty > 0 or ngram < 0:
-            raise ConfigError(
-                "repetition_penalty must be above 0 and no_repeat_ngram at least 0. Received: "
-                f"repetition_penalty={penalty}, no_repeat_ngram={ngram}"
-            )
-        if constraint is not None and not isinstance(constraint, Constraint):
-            raise ConfigError(f"constraint must be of kexue.decoding.constraints. Received: {constraint!r}")
-        if constraint is not None and not _listed(stop):
-            raise ConfigError("a constraint needs a stop token: without one a sequence that satisfies it cannot end.")
+        penalty = amount(penalty, "repetition_penalty", 1 / EXTREME, EXTREME)
+        if ngram < 0:
+            raise ConfigError(f"no_repeat_ngram must be at least 0. Received: no_repeat_ngram={ngram}")
         size = self.engine.vocabulary_size
+        self.forbidden = ids_of(forbidden, "forbidden", size)
+        self.stop = [n for n in ids_of(stop, "stop", size) if n not in self.forbidden]
+        if constraint is not None:
+            check_stop(constraint, self.stop)
         self.max_tokens, self.min_tokens, self.penalty, self.constraint = max_tokens, min_tokens, penalty, constraint
-        self.stop = _listed(stop)
-        self.forbidden = [int(n) for n in forbidden]
-        for name, ids in (("stop", self.stop), ("forbidden", self.forbidden)):
-            if any(not 0 <= n < size for n in ids):
-                raise ConfigError(f"{name} must hold token ids between 0 and {size - 1}. Received: {ids}")
+        for processor in processors:
+            if not callable(processor):
+                raise ConfigError(f"processors must be functions of logits and carry. Received: {processor!r:.80}")
         self.plan = Plan(self.search, size, penalty != 1.0, ngram, of_prompt, constraint, tuple(processors))
 
 
@@ -242,7 +242,7 @@ class _Run:
         data["forbidden"][job.forbidden] = True
         data["penalty"] = np.float32(job.penalty)
         if isinstance(search, Sample):
-            data |= {"top_k": np.int32(search.top_k or size_of), "top_p": np.float32(search.top_p)}
+            data |= {"top_k": np.int32(min(search.top_k or size_of, size_of)), "top_p": np.float32(search.top_p)}
             data |= {"min_p": np.float32(search.min_p), "uniform": _uniform(search, places, size, self.slots)}
         if job.constraint is not None:
             source = [Source(row.tokens, None if row.source is None else row.source["token_ids"]) for row in rows]
@@ -321,6 +321,8 @@ def read_sequences(
         stop: ids that end a sequence.
         interrupted: the loop was left before its end.
     """
+    if np.isnan(np.asarray(ops.convert_to_numpy(carry["score"]))[: len(starts)]).any():
+        raise ConfigError("the model gives logits that are not numbers (NaN). Look at its weights and processors.")
     names = {RUNNING: "interrupted" if interrupted else "length", STOP: "stop", LENGTH: "length"}
     pool = carry.get("pool")
     parts = carry if pool is None else pool
@@ -352,10 +354,6 @@ def _unfinished(carry: dict[str, Any], n: int, start: int, interrupted: bool) ->
     history = np.asarray(ops.convert_to_numpy(carry["history"]))[n, best]
     tokens = [int(i) for i in history[start : start + int(carry["t"])]]
     return [Generated(tokens, float(scores[best]), "interrupted")]
-
-
-def _listed(stop: Any) -> list[int]:
-    return [int(stop)] if isinstance(stop, int | np.integer) else [int(n) for n in stop]
 
 
 def _power(n: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kexue.decoding.arguments import ids_of
 from kexue.decoding.guidance import PREFIX, Guidance
 from kexue.decoding.interface import Engine
 from kexue.errors import ConfigError, DataError
@@ -89,26 +90,29 @@ def _rows(engine: Engine, data: Mapping[str, Any], decoder_start: Sequence[int] 
             raise ConfigError(f"unknown input {name!r}. The model takes: {', '.join(known)}.")
         if name.endswith(("document_ids", "position_ids")) or name in ("order", "target_positions"):
             raise ConfigError(f"generation counts positions itself and takes one document a row. Received: {name}")
-    ids = np.asarray(data["token_ids"])
-    real = np.asarray(data.get("padding_mask", np.ones(ids.shape))).astype(bool)
+    ids, real = _tokens(data, "")
     lengths = {"token_ids", "padding_mask", "segment_ids", "decoder_token_ids", "decoder_padding_mask"}
     two = bool(engine.side)
+    if decoder_start is not None and not two:
+        raise ConfigError("decoder_start is for a model with a decoder, and this one has none.")
     config = getattr(engine.model, "config", None)
     if two:
-        start = [getattr(config, "pad_id", 0)] if decoder_start is None else list(decoder_start)
-        theirs = np.asarray(data.get("decoder_token_ids", np.tile(start, (len(ids), 1))))
-        theirs_real = np.asarray(data.get("decoder_padding_mask", np.ones(theirs.shape))).astype(bool)
+        start = [getattr(config, "pad_id", 0)] if decoder_start is None else decoder_start
+        start = ids_of(start, "decoder_start", engine.vocabulary_size, once=False)
+        theirs, theirs_real = _tokens({"decoder_token_ids": np.tile(start, (len(ids), 1))} | dict(data), "decoder_")
     segment = _segment(engine) if not two and "segment_ids" in known else None
     rows = []
     for n in range(len(ids)):
-        row = Row(ids[n, real[n]].astype("int32"))
+        row = Row(ids[n, real[n]])
         if not len(row.tokens):
             raise DataError(f"prompt {n} is empty: a model needs at least one token to go on from, such as [CLS].")
         if two:
             row.source = {"token_ids": row.tokens}
             if "segment_ids" in data:
                 row.source["segment_ids"] = np.asarray(data["segment_ids"])[n, real[n]].astype("int32")
-            row.tokens = theirs[n, theirs_real[n]].astype("int32")
+            row.tokens = theirs[n, theirs_real[n]]
+            if not len(row.tokens):
+                raise DataError(f"prompt {n} has no token of the decoder's to go on from.")
         elif segment is not None:
             row.segments = np.zeros(len(row.tokens), "int32")
             if "segment_ids" in data:
@@ -123,6 +127,9 @@ def _rows(engine: Engine, data: Mapping[str, Any], decoder_start: Sequence[int] 
                     f"token ids must lie between 0 and {engine.vocabulary_size - 1}. Received: {tokens.min()} to "
                     f"{tokens.max()} in prompt {n}. Do tokenizer and model belong together?"
                 )
+        row.tokens = row.tokens.astype("int32")
+        if row.source is not None:
+            row.source["token_ids"] = row.source["token_ids"].astype("int32")
         if engine.limit is not None and len(row.tokens) >= engine.limit:
             raise DataError(
                 f"prompt {n} has {len(row.tokens)} tokens, and the model's positions end at {engine.limit}: shorten it "
@@ -132,12 +139,43 @@ def _rows(engine: Engine, data: Mapping[str, Any], decoder_start: Sequence[int] 
     return rows
 
 
+def _integers(value: Any, axes: int) -> np.ndarray | None:
+    """Token ids as they are, or None where it is something else."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    if array.ndim != axes or (array.size and array.dtype.kind not in "iu"):
+        return None
+    return array.astype("int64")
+
+
+def _tokens(data: Mapping[str, Any], side: str) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and which are real, ``(batch, length)``."""
+    ids = _integers(data.get(f"{side}token_ids"), 2)
+    if ids is None:
+        raise DataError(
+            f"{side}token_ids must be an array of integers (batch, length). Received: "
+            f"{data.get(f'{side}token_ids')!r:.80}"
+        )
+    real = np.asarray(data.get(f"{side}padding_mask", np.ones(ids.shape)))
+    if real.shape != ids.shape:
+        raise DataError(f"{side}padding_mask must be of the shape of the ids, {ids.shape}. Received: {real.shape}")
+    return ids, real.astype(bool)
+
+
 def _padded(prompts: Any) -> dict[str, np.ndarray]:
-    rows = list(prompts)
-    if any(isinstance(row, str) or not hasattr(row, "__len__") for row in rows):
-        raise DataError("prompts must be lists of token ids, one list a prompt; encode texts with the tokenizer first.")
+    given = [] if prompts is None or not np.iterable(prompts) else list(prompts)
+    found = [None if isinstance(row, str) else _integers(row, 1) for row in given]
+    rows = [row for row in found if row is not None]
+    if len(rows) < len(found) or not np.iterable(prompts):
+        wrong = next((row for row, ids in zip(given, found, strict=True) if ids is None), prompts)
+        raise DataError(
+            "prompts must be lists of token ids, one list a prompt; encode texts with the tokenizer first. Received: "
+            f"{wrong!r:.80}"
+        )
     width = max((len(row) for row in rows), default=0)
-    ids = np.zeros((len(rows), width), "int32")
+    ids = np.zeros((len(rows), width), "int64")
     real = np.zeros((len(rows), width), bool)
     for n, row in enumerate(rows):
         ids[n, : len(row)] = row

@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from kexue.decoding.arguments import EXTREME, amount, whole
 from kexue.errors import ConfigError
 
 __all__ = ["Beam", "Greedy", "Sample", "Search"]
+
+
+def _checked(search: "Search", *names: str) -> None:
+    """Make integers of any kind ``int``."""
+    for name in names:
+        object.__setattr__(search, name, whole(getattr(search, name), name))
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,10 @@ class Sample(Search):
     seed: int | Sequence[int] = 0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature must be above 0; Greedy() is its limit. Received: {self.temperature}")
+        _checked(self, "top_k", "n")
+        amount(self.temperature, "temperature", 1 / EXTREME, EXTREME, "; Greedy() is its limit at 0")
+        if not isinstance(self.seed, int | np.integer) and np.ndim(self.seed) != 1:
+            raise ConfigError(f"seed must be an integer or one for each prompt. Received: seed={self.seed!r:.80}")
         if self.top_k < 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or self.n < 1:
             raise ConfigError(
                 "top_k must be at least 0, top_p in (0, 1], min_p in [0, 1], n at least 1. Received: "
@@ -111,6 +122,7 @@ class Beam(Search):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        _checked(self, "width", "n_best", "groups")
         if self.width < 1 or not 1 <= self.n_best <= self.width:
             raise ConfigError(
                 f"width must be at least 1 and n_best from 1 to width. Received: width={self.width}, "
@@ -122,8 +134,11 @@ class Beam(Search):
             raise ConfigError(f"rule must be 'pool' or 'bert4keras'. Received: rule={self.rule!r}")
         if self.rule == "bert4keras" and (self.groups > 1 or self.n_best > 1 or self.length_penalty):
             raise ConfigError("rule='bert4keras' has one result, no groups and no length_penalty.")
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature must be above 0. Received: {self.temperature}")
+        amount(self.temperature, "temperature", 1 / EXTREME, EXTREME)
+        amount(self.length_penalty, "length_penalty", -10, 10)
+        amount(self.diversity, "diversity", 0, EXTREME)
+        if self.diversity and self.groups == 1:
+            raise ConfigError(f"diversity is between groups: give groups=2 or more. Received: {self!r}")
 
     @property
     def branches(self) -> int:

@@ -55,9 +55,14 @@ def load_source(folder: str | os.PathLike[str]) -> tuple[ConditionSource, dict[s
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not the description of a ConditionalLM: {error!r}") from None
     conditioner = _conditioner(path.parent / _CONDITIONER, size) if wanted else None
-    source = ConditionSource(size, labels, conditioner)
     with open_checkpoint(path.parent / _VECTORS) as checkpoint:
         arrays = {name: np.array(checkpoint[name]) for name in checkpoint.names()}
+    if "null" in arrays and arrays["null"].shape != (size,):  # before anything of that size is made
+        raise CheckpointError(
+            f"{path.parent / _VECTORS}: expected null of shape {(size,)}, the condition_size in task.json. Received: "
+            f"shape {arrays['null'].shape}"
+        )
+    source = ConditionSource(size, labels, conditioner)
     for name, variable in source.own_weights.items():
         shape = tuple(variable.shape)
         if name not in arrays or arrays[name].shape != shape:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kexue.errors import DataError
 from kexue.tasks._pairs import PairBatches, check_pairs, encode_pairs
-from kexue.tasks._train import target_network
+from kexue.tasks._train import check_numbers, target_network
 from kexue.text.scores import score_texts
 from kexue.training.feeding import feed
 
@@ -68,6 +68,7 @@ def evaluate(
     options: Mapping[str, Any],
 ) -> GenerationScores:
     """See `Seq2Seq.evaluate`."""
+    check_numbers(batch_size=batch_size)
     data = check_pairs(pairs, "pairs")
     if not data:
         raise DataError("pairs holds no examples.")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kexue.decoding.arguments import whole
 from kexue.errors import ConfigError, DataError
 from kexue.tasks._windows import Document, Window
 from kexue.text import DataWarning, Tokenizer
@@ -45,6 +46,7 @@ class Sizes(NamedTuple):
         Raises:
             ConfigError: they leave no room.
         """
+        passage, question = whole(passage, "max_passage"), whole(question, "max_question")
         around = tokenizer.special_count(pair=True) - 1
         room = passage - around
         if room < 1 or question < 2:
@@ -52,7 +54,7 @@ class Sizes(NamedTuple):
                 f"max_passage must be above {around} (its special tokens) and max_question at least 2. Received: "
                 f"max_passage={passage}, max_question={question}"
             )
-        stride = max(room // 2, 1) if stride is None else stride
+        stride = max(room // 2, 1) if stride is None else whole(stride, "stride")
         if not 1 <= stride <= room:
             raise ConfigError(f"stride must lie in [1, {room}] for max_passage={passage}. Received: stride={stride}")
         return cls(passage, question, stride)

@@ -21,7 +21,7 @@ from kexue.tasks._passages import (
     documents,
     draw_rows,
 )
-from kexue.tasks._train import check_numbers
+from kexue.tasks._train import check_training
 from kexue.tasks._train import train as run_training
 from kexue.tasks._windows import Document
 from kexue.text import Tokenizer
@@ -135,7 +135,16 @@ class ReadingTask(ABC):
             DataError: no or broken records; the message names the record.
             ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
         """
-        check_numbers(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
+        check_training(
+            epochs=epochs,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            save_every=save_every,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip=clip,
+            head_learning_rate=head_learning_rate,
+        )
         if negatives is not None and not 0 <= negatives <= 1:
             raise ConfigError(f"negatives must lie in [0, 1]. Received: negatives={negatives}")
         rows, choices, digest = self._choices(train, "train")

@@ -17,7 +17,7 @@ from kexue.tasks._conditional import ConditionedBatches, first_token, texts_of
 from kexue.tasks._conditional_parts import Probabilities, Writing
 from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import stop_token
-from kexue.tasks._train import check_numbers
+from kexue.tasks._train import check_training
 from kexue.tasks._train import train as run_training
 from kexue.text import Tokenizer
 from kexue.training.seeding import seeded_weights
@@ -215,7 +215,16 @@ class ConditionalLM(Probabilities, Writing):
             DataError: no or broken examples; the message names the example.
             ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
         """
-        check_numbers(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
+        check_training(
+            epochs=epochs,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            save_every=save_every,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip=clip,
+            condition_learning_rate=condition_learning_rate,
+        )
         if not 0 <= condition_dropout < 1:
             raise ConfigError(f"condition_dropout must be in [0, 1). Received: {condition_dropout}")
         rate = max(learning_rate, min(10 * learning_rate, 1e-3))

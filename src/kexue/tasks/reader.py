@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kexue.decoding.arguments import whole
 from kexue.decoding.strategies import Greedy, Search
 from kexue.decoding.voting import Asked, Voted, check_vote, vote_generate
 from kexue.errors import CheckpointError, ConfigError, KexueError
@@ -98,6 +99,7 @@ class Reader(ReadingTask):
                 f"heads={model.heads}"
             )
         super().__init__(model, tokenizer, max_passage, max_question, stride)
+        max_answer = whole(max_answer, "max_answer")
         if max_answer < 2:
             raise ConfigError(f"max_answer must be at least 2, its [SEP] included. Received: max_answer={max_answer}")
         total = max_passage + max_question + max_answer
@@ -227,6 +229,8 @@ class Reader(ReadingTask):
     ) -> list[dict[str, Any]]:
         mode = _checked_mode(self.mode if mode is None else mode)
         search = Greedy() if search is None else search
+        if not isinstance(search, Search):
+            raise ConfigError(f"search must be Greedy() or Beam(...). Received: {search!r:.80}")
         if not 1 <= n_best <= search.results:
             raise ConfigError(
                 f"n_best must be from 1 to what the search gives, {search.results} (Beam(width, n_best=...)). "

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kexue.decoding import Beam, Generation, generate, stream
+from kexue.decoding.arguments import whole
 from kexue.decoding.strategies import Search
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
 from kexue.models import Transformer, TransformerConfig
@@ -15,7 +17,7 @@ from kexue.tasks._generated import GenerationScores, evaluate
 from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources, stop_token
 from kexue.tasks._task_files import read_task, write_task
-from kexue.tasks._train import check_numbers, target_network
+from kexue.tasks._train import check_training, target_network
 from kexue.tasks._train import train as run_training
 from kexue.tasks._writing import text_pieces
 from kexue.tasks.pretraining.network import PretrainingModel
@@ -60,6 +62,7 @@ class Seq2Seq:
                 f"heads={model.heads}"
             )
         check_vocabulary(model, tokenizer)
+        max_source, max_target = whole(max_source, "max_source"), whole(max_target, "max_target")
         if max_target < 2 or max_source <= tokenizer.special_count():
             raise ConfigError(
                 "max_source must leave room beside the special tokens and max_target be at least 2. Received: "
@@ -162,7 +165,15 @@ class Seq2Seq:
             DataError: no or broken examples; the message names the example.
             ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
         """
-        check_numbers(epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch or 1)
+        check_training(
+            epochs=epochs,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            save_every=save_every,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip=clip,
+        )
         rows = self._rows(train, "train")
         options: dict[str, Any] = {
             "batch_size": batch_size,
@@ -215,6 +226,8 @@ class Seq2Seq:
             DataError: something that is not a text.
             ConfigError: arguments that cannot work.
         """
+        if isinstance(texts, str | Mapping) or not np.iterable(texts):
+            raise DataError(f"expected a list of texts. Received: {texts!r:.60}")
         sources = encode_sources(self.tokenizer, list(texts), self.max_source)
         options = {"max_tokens": self.max_target, "stop": self.stop} | options
         if not sources:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kexue.decoding.arguments import amount, whole
 from kexue.errors import CheckpointError, ConfigError, KexueError
 from kexue.models import Transformer, TransformerConfig
 from kexue.tasks._forward import compiled_forward
@@ -84,6 +85,7 @@ class SpanReader(ReadingTask):
         dtype: Any = None,
     ) -> None:
         super().__init__(encoder, tokenizer, max_passage, max_question, stride)
+        max_answer = whole(max_answer, "max_answer")
         if max_answer < 1:
             raise ConfigError(f"max_answer must be at least 1. Received: max_answer={max_answer}")
         if encoder.max_tokens is not None and max_passage + max_question > encoder.max_tokens:
@@ -91,7 +93,7 @@ class SpanReader(ReadingTask):
                 f"the model's positions end at {encoder.max_tokens}. Received: max_passage={max_passage} and "
                 f"max_question={max_question}, together {max_passage + max_question}"
             )
-        self.max_answer, self.threshold = max_answer, float(threshold)
+        self.max_answer, self.threshold = max_answer, amount(threshold, "threshold", -np.inf, np.inf)
         self.head_size, self.rotary = head_size, rotary
         self._head = make_head(
             "global_pointer", ["answer"], head_size=head_size, rotary=rotary, scheme="bio", dtype=dtype
@@ -216,7 +218,7 @@ class SpanReader(ReadingTask):
                 f"batch_size must be positive and n_best from 1 to {_BEST}. Received: batch_size={batch_size}, "
                 f"n_best={n_best}"
             )
-        limit = self.threshold if threshold is None else float(threshold)
+        limit = self.threshold if threshold is None else amount(threshold, "threshold", -np.inf, np.inf)
         flat = [document for passages in read for document in passages]
         windows = [window for document in flat for window in document.windows]
         progress = keras.utils.Progbar(len(windows), unit_name="window") if verbose and windows else None

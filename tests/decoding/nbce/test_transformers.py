@@ -6,7 +6,7 @@ import pytest
 
 from kexue.decoding import nbce
 from kexue.decoding.nbce.pooling import normalised
-from kexue.errors import ConfigError
+from kexue.errors import ConfigError, DataError
 
 if keras.backend.backend() == "tensorflow":
     pytest.skip("TensorFlow and what PyTorch loads crash in one process", allow_module_level=True)
@@ -56,5 +56,9 @@ def test_transformers_models():
             assert (use.token, use.context) == (found.log_scores.argmax(), int(found.context))
         with pytest.raises(ConfigError, match="end at 32"):
             rows.start([[1] * 33])
+        with pytest.raises(DataError, match="between 0 and 29"):
+            rows.start([[30]])
+        with pytest.raises(DataError, match="between 0 and 29"):
+            windows.next([[-1]], PROMPT)
     with pytest.raises(ConfigError, match="causal model"):
         nbce.TransformersRows(lambda ids: ids)

@@ -294,3 +294,61 @@ def test_schedules():
 def test_mistakes(call):
     with pytest.raises(ConfigError):
         call()
+
+
+def test_functions_may_write_into_the_states_they_are_given():
+    def in_place(states, rng):
+        states[:] = rng.integers(6, size=len(states))
+        return states
+
+    def fresh(states, rng):
+        return rng.integers(6, size=len(states))
+
+    def log_target(states):
+        return LOG_TARGET[states]
+
+    start = np.zeros(50, int)
+    one, two = (search.metropolis(log_target, step, start, 30, seed=3) for step in (in_place, fresh))
+    np.testing.assert_array_equal(one.states, two.states)
+    np.testing.assert_allclose(one.log_density, log_target(one.states))
+    best = search.hill_climbing(log_target, in_place, start, 30, seed=3)
+    np.testing.assert_array_equal(best.best_score, log_target(best.best))
+    table = conditionals(joint())
+
+    def hiding(states, sites):
+        logs = as_function(table)(states, sites)
+        np.put_along_axis(states, sites, -1, axis=1)
+        return logs
+
+    plain, hidden = (search.gibbs(f, np.zeros((9, 3), int), 20, seed=1) for f in (as_function(table), hiding))
+    np.testing.assert_array_equal(plain.states, hidden.states)
+
+
+def test_annealing_climbs_at_any_temperature():
+    """Scores over a tiny temperature have no difference; their difference over it has."""
+
+    def step(states, rng):
+        return np.clip(states + rng.choice([-1, 1], size=len(states)), 0, 20)
+
+    found = search.anneal(lambda s: 100.0 * s, step, np.zeros(4, int), 200, lambda t: 1e-307, seed=0)
+    np.testing.assert_array_equal(found.best, 20)
+
+
+def test_numbers_that_samplers_refuse():
+    def log_target(states):
+        return np.zeros(len(states))
+
+    def stay(states, rng):
+        return states
+
+    start = np.zeros(2, int)
+    with pytest.raises(ConfigError, match="seed"):
+        search.metropolis(log_target, stay, start, 3, seed=-1)
+    with pytest.raises(ConfigError, match="temperature"):
+        search.metropolis(log_target, stay, start, 3, temperature=float("inf"))
+    with pytest.raises(ConfigError, match="temperature"):
+        search.anneal(log_target, stay, start, 3, lambda t: float("inf"))
+    with pytest.raises(ConfigError, match="uint8 cannot hold"):
+        search.gibbs(lambda states, sites: np.zeros((2, 300)), np.zeros((2, 2), "uint8"), 3)
+    with pytest.raises(ConfigError, match="cannot have drawn"):
+        search.rejection(lambda n, rng: np.zeros(n, int), log_target, lambda s: np.full(len(s), -np.inf), 0.0, 3)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from kexue.decoding.arguments import sequences_of_ids
 from kexue.decoding.constraints.base import Constraint, Source
 from kexue.decoding.tokens import mark
 from kexue.errors import ConfigError
@@ -36,8 +37,8 @@ class Automaton(Constraint):
 
     def __init__(self, table: Any, accepting: Any) -> None:
         self.table, self.accepting = np.asarray(table, "int32"), np.asarray(accepting, bool)
-        states = len(self.accepting)
-        if self.table.ndim != 2 or len(self.table) != states or states == 0:
+        states = len(self.accepting) if self.accepting.ndim else 0
+        if self.table.ndim != 2 or len(self.table) != states or not self.table.size:
             raise ConfigError(
                 "table must be of shape (states, vocabulary) and accepting of shape (states,). Received: "
                 f"{self.table.shape} and {self.accepting.shape}"
@@ -47,6 +48,10 @@ class Automaton(Constraint):
         self.distance = _distances([np.unique(row[row >= 0]) for row in self.table], self.accepting)
         if self.distance[0] >= NEVER:
             raise ConfigError("no sequence of tokens satisfies the constraint: no end can be reached from its start.")
+
+    @property
+    def key(self) -> Any:
+        return "automaton"
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         if self.table.shape[1] != vocabulary:
@@ -82,14 +87,14 @@ class Trie(Constraint):
     def __init__(self, texts: Iterable[Sequence[int]]) -> None:
         children: list[dict[int, int]] = [{}]
         ends = [False]
-        for text in texts:
+        for text in sequences_of_ids(texts, "texts"):
             node = 0
             for token in text:
-                if int(token) not in children[node]:
-                    children[node][int(token)] = len(children)
+                if token not in children[node]:
+                    children[node][token] = len(children)
                     children.append({})
                     ends.append(False)
-                node = children[node][int(token)]
+                node = children[node][token]
             ends[node] = True
         if not any(ends):
             raise ConfigError("a trie needs at least one sequence of tokens.")
@@ -104,6 +109,18 @@ class Trie(Constraint):
     @property
     def key(self) -> Any:
         return ("trie", _power(self.widest))
+
+    def hindered(self, stop: Sequence[int]) -> bool:
+        closed = np.isin(self.tokens, list(stop))
+        if not closed.any():
+            return False
+        parents = np.repeat(np.arange(len(self.degree)), self.degree)
+        reached = np.zeros(len(self.degree), bool)
+        reached[0] = True
+        order = np.argsort(self.nodes)  # a node's number is above its parent's
+        for edge in order[~closed[order]]:
+            reached[self.nodes[edge]] = reached[parents[edge]]
+        return not (reached & self.ends).any()
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         if len(self.tokens) and (self.tokens.min() < 0 or self.tokens.max() >= vocabulary):

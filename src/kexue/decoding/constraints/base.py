@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-__all__ = ["Both", "Constraint", "Source"]
+from kexue.errors import ConfigError
+
+__all__ = ["Both", "Constraint", "Source", "check_stop"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,13 @@ class Constraint:
 
     @property
     def key(self) -> Any:
-        """What a compiled loop depends on, hashable."""
-        return type(self).__name__
+        """What a compiled loop depends on, hashable: by default the object itself. Two whose methods do the same with
+        their tables and states may share a key, and with it a program."""
+        return self
+
+    def hindered(self, stop: Sequence[int]) -> bool:
+        """Whether it is known before the prompts are that no sequence without these stop tokens satisfies it."""
+        return False
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         """Tables, and the first states: an array or a tuple of arrays ``(batch, ...)``."""
@@ -73,6 +80,9 @@ class Both(Constraint):
     def key(self) -> Any:
         return ("and", self.left.key, self.right.key)
 
+    def hindered(self, stop: Sequence[int]) -> bool:
+        return self.left.hindered(stop) or self.right.hindered(stop)
+
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         a, b = self.left.prepare(sources, vocabulary), self.right.prepare(sources, vocabulary)
         return {"left": a[0], "right": b[0]}, (a[1], b[1])
@@ -86,4 +96,21 @@ class Both(Constraint):
         return (
             self.left.advance(tables["left"], state[0], tokens),
             self.right.advance(tables["right"], state[1], tokens),
+        )
+
+
+def check_stop(constraint: Any, stop: Sequence[int]) -> None:
+    """Whether sequences that satisfy a constraint can end.
+
+    Raises:
+        ConfigError: there is no stop token, or all that the constraint allows holds one.
+    """
+    if not isinstance(constraint, Constraint):
+        raise ConfigError(f"constraint must be of kexue.decoding.constraints. Received: {constraint!r}")
+    if not stop:
+        raise ConfigError("a constraint needs a stop token: without one a sequence that satisfies it cannot end.")
+    if constraint.hindered(stop):
+        raise ConfigError(
+            f"the constraint's texts hold a stop token (of {list(stop)}), which ends a sequence and stands in none: "
+            "leave it out of them."
         )

@@ -18,6 +18,7 @@ __all__ = ["Regex"]
 
 MOST_STATES = 2000
 MOST_NODES = 20000
+MOST_NESTED = 50
 """Of the automata; ``a{1000}{1000}`` must not fill the memory."""
 
 
@@ -52,6 +53,7 @@ class _Parser:
 
     def __init__(self, pattern: str) -> None:
         self.pattern, self.at = pattern, 0
+        self.depth = 0
         self.atoms: list[str] = []
         self.numbers: dict[str, int] = {}
         self.steps: list[list[tuple[int, int]]] = []
@@ -77,10 +79,14 @@ class _Parser:
         return piece
 
     def alternatives(self) -> tuple[int, int]:
+        self.depth += 1
+        if self.depth > MOST_NESTED:
+            raise self.wrong(f"more than {MOST_NESTED} groups inside each other")
         pieces = [self.sequence()]
         while self.peek() == "|":
             self.at += 1
             pieces.append(self.sequence())
+        self.depth -= 1
         if len(pieces) == 1:
             return pieces[0]
         start, end = self.node(), self.node()
@@ -122,6 +128,7 @@ class _Parser:
     def again(self, begin: int, after: int) -> tuple[int, int]:
         """The piece between two places of the pattern once more."""
         inner = _Parser(self.pattern[begin:after])
+        inner.depth = self.depth
         inner.atoms, inner.numbers, inner.steps, inner.free = self.atoms, self.numbers, self.steps, self.free
         return inner.parse()
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from kexue.decoding.arguments import sequences_of_ids
 from kexue.decoding.constraints.base import Constraint, Source
 from kexue.decoding.prompts import bucket
 from kexue.decoding.tokens import mark
@@ -33,6 +34,10 @@ class SpanOfSource(Constraint):
         self.separators = tuple(int(n) for n in separators)
         self.part = None if part is None else tuple(int(n) for n in part)
         self.empty = empty
+
+    @property
+    def key(self) -> Any:
+        return "span"
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         width = bucket(max(len(source.text) for source in sources)) + 1
@@ -79,15 +84,18 @@ class Contains(Constraint):
     """
 
     def __init__(self, words: Sequence[Sequence[int]]) -> None:
-        self.words = [[int(n) for n in word] for word in words]
+        self.words = sequences_of_ids(words, "words")
         if not self.words or not all(self.words):
-            raise ConfigError(f"words must be sequences of at least one token. Received: {words!r}")
+            raise ConfigError(f"words must be sequences of at least one token. Received: {words!r:.80}")
         self.longest = max(map(len, self.words))
         self.distinct = sorted({token for word in self.words for token in word})
 
     @property
     def key(self) -> Any:
         return ("contains", len(self.words), self.longest, len(self.distinct))
+
+    def hindered(self, stop: Sequence[int]) -> bool:
+        return not set(self.distinct).isdisjoint(stop)
 
     def prepare(self, sources: Sequence[Source], vocabulary: int) -> tuple[dict[str, Any], Any]:
         if max(max(word) for word in self.words) >= vocabulary or min(min(word) for word in self.words) < 0:

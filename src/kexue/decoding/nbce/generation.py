@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kexue.decoding.arguments import EXTREME, amount, sequences_of_ids, whole
 from kexue.decoding.nbce.law import Law, Used, step
 from kexue.decoding.nbce.pooling import Pooling, check
 from kexue.errors import ConfigError
@@ -78,8 +79,9 @@ class NBCE:
         temperature: float = 0.01,
         start: Sequence[int] = (),
     ) -> None:
-        if not temperature >= 0:
-            raise ConfigError(f"temperature must be 0 or more. Received: {temperature}")
+        if temperature != 0:
+            amount(temperature, "temperature", 1 / EXTREME, EXTREME, ", or 0")
+        amount(eta, "eta", -EXTREME, EXTREME)
         if isinstance(beta, str) and beta != "exact":
             raise ConfigError(f"beta must be a number, a function of the step, or 'exact'. Received: {beta!r}")
         check(0.0 if isinstance(beta, str) or callable(beta) else beta, pooling, top_p)
@@ -92,7 +94,7 @@ class NBCE:
         prompt: Sequence[int],
         *,
         max_tokens: int = 64,
-        stop: Collection[int] = (),
+        stop: int | Collection[int] = (),
         seed: int | np.random.Generator | None = None,
         progress: Callable[[Used], None] | None = None,
     ) -> Answer:
@@ -109,9 +111,12 @@ class NBCE:
         Raises:
             ConfigError: no context, or nothing to begin with: no prompt and no ``start``.
         """
+        max_tokens = whole(max_tokens, "max_tokens")
+        contexts, (prompt,) = sequences_of_ids(contexts, "contexts"), sequences_of_ids([prompt], "prompt")
+        stop = [int(stop)] if isinstance(stop, int | np.integer) else stop
         if not contexts or max_tokens < 1:
             raise ConfigError(f"needs a context and max_tokens >= 1. Received: {len(contexts)} and {max_tokens}")
-        if not (self.start or len(prompt)):
+        if not (self.start or prompt):
             raise ConfigError(
                 "the row without context would be empty: give a prompt, or start=[id of the first token]."
             )

@@ -96,8 +96,9 @@ def step(law: Law, logits: Any, t: Any, previous: Any, data: Any, count: Any = N
     if law.temperature == 0:
         token = ops.argmax(found.log_scores, axis=-1)
     else:
-        total = ops.cumsum(ops.exp(normalised(found.log_scores / data["temperature"])), axis=-1)
-        token = ops.argmax(total > data["numbers"][t] * total[-1], axis=-1)
+        p = ops.exp(normalised(found.log_scores / data["temperature"]))
+        total = ops.where(p > 0, ops.cumsum(p, axis=-1), 0.0)  # as in `kexue.decoding.filters.draw`
+        token = ops.argmax(total > data["numbers"][t] * ops.max(total), axis=-1)
     own = ops.take(logs[1:], token, axis=1)
     mine = own if count is None else ops.where(ops.arange(float(own.shape[0])) < count, own, 2 * NEVER)
     context = found.context if law.pooling == "min_entropy" and not law.exact else ops.argmax(mine, axis=-1)

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from kexue.decoding.arguments import EXTREME, amount
 from kexue.decoding.filters_numpy import sorted_nucleus
 from kexue.errors import ConfigError
 
@@ -142,8 +143,7 @@ def combine(
 
 def check(beta: float, pooling: Pooling, top_p: float) -> None:
     """Raise what `combine` raises for these."""
-    if not beta >= -1:
-        raise ConfigError(f"beta must be at least -1. Received: {beta}")
+    amount(beta, "beta", -1, EXTREME)
     if not callable(pooling) and pooling not in ("min_entropy", "mean", "max"):
         raise ConfigError(f"pooling must be 'min_entropy', 'mean', 'max' or a function. Received: {pooling!r}")
     _check_top_p(top_p)

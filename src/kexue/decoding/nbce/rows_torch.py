@@ -9,7 +9,7 @@ import torch
 
 from kexue.decoding.nbce.pooling import normalised
 from kexue.decoding.nbce.windows import window_layout, write_greedily
-from kexue.errors import ConfigError
+from kexue.errors import ConfigError, DataError
 
 __all__ = ["TransformersRows", "TransformersWindows"]
 
@@ -22,6 +22,16 @@ def _checked(model: Any) -> Any:
 
 def _takes(model: Any, name: str) -> bool:
     return name in inspect.signature(model.forward).parameters
+
+
+def _check_ids(model: Any, rows: Sequence[Sequence[int]]) -> None:
+    size = getattr(model.config, "vocab_size", None)
+    ids = [token for row in rows for token in row]
+    if isinstance(size, int) and ids and not 0 <= min(ids) <= max(ids) < size:
+        raise DataError(
+            f"token ids must lie between 0 and {size - 1}. Received: {min(ids)} to {max(ids)}. Do tokenizer and model "
+            "belong together?"
+        )
 
 
 def _check_length(model: Any, length: int) -> None:
@@ -48,6 +58,7 @@ class TransformersRows:
         """Logits (rows, V) of the token after each row."""
         if not rows or not all(len(row) for row in rows):
             raise ConfigError("every row needs a token at least.")
+        _check_ids(self.model, rows)
         device = next(self.model.parameters()).device
         longest = max(len(row) for row in rows)
         _check_length(self.model, longest)
@@ -96,6 +107,7 @@ class TransformersWindows:
     def next(self, contexts: Sequence[Sequence[int]], task: Sequence[int]) -> np.ndarray:
         """Log-probabilities (V,) of the token after the task."""
         layout = window_layout(contexts, task)
+        _check_ids(self.model, [layout.tokens.tolist()])
         _check_length(self.model, int(layout.positions.max()) + 1)
         parameter = next(self.model.parameters())
         seen = torch.as_tensor(layout.dense(), device=parameter.device)[None, None]
@@ -114,7 +126,7 @@ class TransformersWindows:
         task: Sequence[int],
         *,
         max_tokens: int = 64,
-        stop: Collection[int] = (),
+        stop: int | Collection[int] = (),
     ) -> list[int]:
         """The likeliest token, again and again."""
         return write_greedily(self.next, contexts, task, max_tokens, stop)

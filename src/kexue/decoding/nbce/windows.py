@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kexue.decoding.arguments import sequences_of_ids
 from kexue.decoding.nbce.pooling import normalised
 from kexue.decoding.nbce.windows_mask import ParallelWindows
 from kexue.decoding.search.forward import no_gradients
@@ -46,6 +47,7 @@ def window_layout(contexts: Sequence[Sequence[int]], task: Sequence[int]) -> Win
     Raises:
         ConfigError: an empty task, or no context with a token.
     """
+    contexts, (task,) = sequences_of_ids(contexts, "contexts"), sequences_of_ids([task], "task")
     longest = max((len(context) for context in contexts), default=0)
     if not len(task) or not longest:
         raise ConfigError(
@@ -95,17 +97,18 @@ class ParallelContexts:
         task: Sequence[int],
         *,
         max_tokens: int = 64,
-        stop: Collection[int] = (),
+        stop: int | Collection[int] = (),
     ) -> list[int]:
         """The likeliest token, again and again."""
         return write_greedily(self.next, contexts, task, max_tokens, stop)
 
 
 def write_greedily(
-    step: Any, contexts: Sequence[Sequence[int]], task: Sequence[int], max_tokens: int, stop: Collection[int]
+    step: Any, contexts: Sequence[Sequence[int]], task: Sequence[int], max_tokens: int, stop: int | Collection[int]
 ) -> list[int]:
     """Ids by ``step(contexts, task) -> (V,)``, the largest each time."""
     written: list[int] = []
+    stop = [int(stop)] if isinstance(stop, int | np.integer) else stop
     while len(written) < max_tokens:
         token = int(np.argmax(step(contexts, [*task, *written])))
         if token in stop:

@@ -92,13 +92,14 @@ def anneal(
     still = np.zeros(count)
     for step in range(steps):
         temperature = schedule(step)
-        if not temperature >= 0:
+        if not 0 <= temperature < math.inf:
             raise ConfigError(f"the schedule gave the temperature {temperature} at step {step}; expected 0 or more.")
-        proposed = propose(states, rng)
+        proposed = propose(copied(states), rng)  # which may write into them
         new = checked_scores(score(proposed), count, "score")
+        log = log_acceptance("hastings", scores, new, still, still)  # not above 0
         if temperature > 0:
             with np.errstate(over="ignore"):
-                log = log_acceptance("hastings", scores / temperature, new / temperature, still, still)
+                log = log / temperature  # not the scores: two endless ones have no difference
         else:
             log = np.where(new >= scores, 0.0, -np.inf)
         accepted = accept_test(log, rng)

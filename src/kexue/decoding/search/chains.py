@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kexue.decoding.arguments import EXTREME, amount
 from kexue.decoding.search.diagnostics import effective_sample_size, split_r_hat
 from kexue.decoding.search.states import Batch, Density, Seed, accept_test, checked_scores, chosen, copied, generator
 from kexue.decoding.search.states import stacked as stack
@@ -113,15 +114,14 @@ def metropolis_hastings(
         ConfigError: numbers out of range, or densities of wrong shape.
     """
     states, rng = _begin(start, steps, burn_in, thin, seed)
-    if not temperature > 0:
-        raise ConfigError(f"temperature must be positive. Received: {temperature}. For 0 take hill_climbing.")
+    amount(temperature, "temperature", 1 / EXTREME, EXTREME, " (hill_climbing is the limit at 0)")
     if acceptance not in ("hastings", "barker", "normalised"):
         raise ConfigError(f"acceptance must be 'hastings', 'barker' or 'normalised'. Received: {acceptance!r}")
     count = len(states)
     scores = checked_scores(log_target(states), count, "log_target") / temperature
     kept, kept_scores, taken = [], [], np.zeros(count)
     for step in range(burn_in + steps):
-        proposed, forward, backward = propose(states, rng)
+        proposed, forward, backward = propose(copied(states), rng)  # which may write into them
         if len(proposed) != count:
             raise ConfigError(f"propose must give {count} states. Received: {len(proposed)}")
         new = checked_scores(log_target(proposed), count, "log_target") / temperature
@@ -188,12 +188,14 @@ def gibbs(
     kept = []
     for step in range(burn_in + steps):
         where = table[next(order)]  # (chains, k)
-        logs = np.asarray(conditional(states, where), "float64").reshape(chains, -1)
+        logs = np.asarray(conditional(states.copy(), where), "float64").reshape(chains, -1)
         values = round(logs.shape[1] ** (1 / table.shape[1]))
         if values ** table.shape[1] != logs.shape[1]:
             raise ConfigError(
                 f"conditional must give V**{table.shape[1]} numbers for each chain. Received: {logs.shape[1]}"
             )
+        if values - 1 > np.iinfo(states.dtype).max:
+            raise ConfigError(f"{states.dtype} cannot hold the value {values - 1}. Give start as int64.")
         drawn = np.unravel_index(draw(logs, rng.random(chains)), (values,) * table.shape[1])
         states = states.copy()
         states[rows, where] = np.stack(drawn, axis=1)

@@ -19,8 +19,17 @@ Seed = int | np.random.SeedSequence | np.random.Generator | None
 
 
 def generator(seed: Seed) -> np.random.Generator:
-    """A source of random numbers from a seed, or the one that was given."""
-    return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+    """A source of random numbers from a seed, or the one that was given.
+
+    Raises:
+        ConfigError: no seed.
+    """
+    if isinstance(seed, np.random.Generator):
+        return seed
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ConfigError(f"seed must be an integer from 0 on, or None. Received: {seed!r:.80}") from None
 
 
 def copied(states: Batch) -> Batch:

@@ -121,9 +121,10 @@ def rejection(
             )
         states = draw(batch, rng)
         array = isinstance(states, np.ndarray)
-        ratio = checked_scores(log_target(states), batch, "log_target") - checked_scores(
-            log_proposal(states), batch, "log_proposal"
-        )
+        proposal = checked_scores(log_proposal(states), batch, "log_proposal")
+        if not np.isfinite(proposal).all():
+            raise ConfigError("log_proposal is minus infinity at a sample, which q cannot have drawn.")
+        ratio = checked_scores(log_target(states), batch, "log_target") - proposal
         worst = ratio.max()
         if worst > log_bound + 1e-9 * max(1.0, abs(log_bound)):
             raise ConfigError(f"log(rho / q) reached {worst:.6g}, above log_bound={log_bound:.6g}. Raise the bound.")
