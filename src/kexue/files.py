@@ -1,12 +1,14 @@
 """Writing files so that a crash never leaves a half-written one, and no two processes write the same ones."""
 
 import errno
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kexue.errors import ConfigError
 
@@ -15,7 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["SHIPPED", "atomic_folder", "atomic_write", "folder_lock", "shipped"]
+__all__ = ["SHIPPED", "atomic_folder", "atomic_write", "folder_lock", "for_json", "shipped"]
 
 SHIPPED = ("zh-mini",)
 """Checkpoints that come with kexue."""
@@ -133,3 +135,12 @@ def _release(key: Path) -> None:
     _HELD[key] -= 1
     if not _HELD[key]:
         del _HELD[key]
+
+
+def for_json(value: Any) -> Any:
+    """The value with None for numbers that are not finite: JSON has none."""
+    if isinstance(value, dict):
+        return {key: for_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

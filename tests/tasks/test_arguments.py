@@ -1,4 +1,4 @@
-"""Numbers and texts that the writing and reading tasks refuse, before anything is trained or written."""
+"""Numbers and texts that the tasks refuse, before anything is trained or written."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,14 @@ import pytest
 
 from kexue.decoding import Greedy
 from kexue.errors import CheckpointError, ConfigError, DataError
-from kexue.tasks import ConditionalLM, Reader, Seq2Seq, SpanReader
+from kexue.tasks import NER, ConditionalLM, Reader, Seq2Seq, SpanReader
 from kexue.text import Tokenizer
 
 TOKENIZER = Tokenizer.from_vocab(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"甲乙丙丁"])
 CONFIG = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "max_length": 48}
 PAIR, LABELLED = {"source": "甲乙", "target": "丙"}, {"text": "甲乙", "label": "丙"}
 QUESTION = {"question": "甲", "passages": ["乙丙"], "answers": ["丙"]}
+MARKED = {"text": "甲乙", "entities": [{"start": 0, "end": 1, "label": "丙"}]}
 SIZES = {"max_passage": 16, "max_question": 8, "max_answer": 4}
 
 
@@ -26,10 +27,11 @@ def tasks() -> dict[str, Any]:
         "reader": Reader.from_pretrained(CONFIG, **SIZES, **options),
         "span": SpanReader.from_pretrained(CONFIG, **SIZES, **options),
         "conditional": ConditionalLM.from_pretrained(CONFIG, labels=["丙", "丁"], max_length=16, **options),
+        "ner": NER.from_pretrained(CONFIG, labels=["丙"], **options),
     }
 
 
-DATA = {"seq2seq": [PAIR], "reader": [QUESTION], "span": [QUESTION], "conditional": [LABELLED]}
+DATA = {"seq2seq": [PAIR], "reader": [QUESTION], "span": [QUESTION], "conditional": [LABELLED], "ner": [MARKED]}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,8 @@ def test_rates_of_parts(tasks: dict[str, Any]) -> None:
         tasks["span"].fit([QUESTION], head_learning_rate=float("nan"))
     with pytest.raises(ConfigError, match="condition_learning_rate"):
         tasks["conditional"].fit([LABELLED], condition_learning_rate=float("nan"))
+    with pytest.raises(ConfigError, match="transition_learning_rate"):
+        tasks["ner"].fit([MARKED], transition_learning_rate=float("nan"))
 
 
 def test_texts_and_searches(tasks: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ import errno
 import functools
 import gc
 import json
-import math
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from kexue.errors import ConfigError, KexueError
-from kexue.files import atomic_write
+from kexue.files import atomic_write, for_json
 
 __all__ = [
     "Options",
@@ -199,15 +198,7 @@ class Options:
 def write_json(path: Path, value: Any) -> None:
     """A file of indented JSON, whole or not at all; numbers that are not finite, which JSON has not, are null."""
     with atomic_write(path) as file:
-        file.write_text(dumps(_finite(value), indent=2) + "\n", encoding="utf-8")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        file.write_text(dumps(for_json(value), indent=2) + "\n", encoding="utf-8")
 
 
 def write_lines(path: Path, records: Iterable[Any]) -> None:

@@ -12,11 +12,11 @@ from kexue.decoding.search.mlm_gibbs import special_tokens
 from kexue.decoding.strategies import Search
 from kexue.errors import ConfigError, DataError
 from kexue.models import Transformer
+from kexue.tasks._checks import check_numbers
 from kexue.tasks._condition_source import ConditionSource, Given
 from kexue.tasks._conditional import ConditionalNetwork, ConditionedBatches, rows_of, texts_of
 from kexue.tasks._forward import Forward, compiled_forward, rows_for
 from kexue.tasks._pairs import Pair, encode_sources
-from kexue.tasks._train import check_numbers
 from kexue.tasks._writing import text_pieces
 from kexue.text import Tokenizer
 

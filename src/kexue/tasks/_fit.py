@@ -9,9 +9,10 @@ from typing import Any
 
 import keras
 
-from kexue.errors import ConfigError, DataError
+from kexue.errors import DataError
 from kexue.nn.heads import CRF
 from kexue.nn.metrics import span_scores
+from kexue.tasks._checks import check_numbers, check_training
 from kexue.tasks._recognise import recognise
 from kexue.tasks._rows import Batches, Row, digest, training_rows
 from kexue.tasks._windows import Document, align, check_examples
@@ -104,9 +105,18 @@ class Training:
             DataError: no or broken examples, or an unknown label; the message names the example.
             ConfigError: arguments that cannot work, or a ``resume`` folder of another job.
         """
-        _check_numbers(epochs=epochs, batch_size=batch_size, gradient_accumulation=gradient_accumulation)
-        if steps_per_epoch is not None:
-            _check_numbers(steps_per_epoch=steps_per_epoch)
+        check_numbers(gradient_accumulation=gradient_accumulation)
+        check_training(
+            epochs=epochs,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            save_every=save_every,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip=clip,
+            head_learning_rate=head_learning_rate,
+            transition_learning_rate=transition_learning_rate,
+        )
         rows = _rows(self, train)
         judge = None if valid is None else _Validation(self, valid, batch_size)
         # The scan of Keras on TensorFlow needs a length known beforehand, and its gradient is beyond XLA.
@@ -243,9 +253,3 @@ def _rows(ner: Any, train: Any) -> list[Row]:
 
 def _default(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
-
-
-def _check_numbers(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} must be a positive integer. Received: {name}={value!r}")

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kexue.errors import DataError
+from kexue.tasks._checks import check_numbers
 from kexue.tasks._pairs import PairBatches, check_pairs, encode_pairs
-from kexue.tasks._train import check_numbers, target_network
+from kexue.tasks._train import target_network
 from kexue.text.scores import score_texts
 from kexue.training.feeding import feed
 

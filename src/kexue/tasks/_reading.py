@@ -11,6 +11,7 @@ import keras
 
 from kexue.errors import ConfigError
 from kexue.models import Transformer
+from kexue.tasks._checks import check_training
 from kexue.tasks._opening import check_vocabulary
 from kexue.tasks._passages import (
     Choices,
@@ -21,7 +22,6 @@ from kexue.tasks._passages import (
     documents,
     draw_rows,
 )
-from kexue.tasks._train import check_training
 from kexue.tasks._train import train as run_training
 from kexue.tasks._windows import Document
 from kexue.text import Tokenizer

@@ -6,8 +6,6 @@ from typing import Any
 
 import keras
 
-from kexue.decoding.arguments import EXTREME, amount
-from kexue.errors import ConfigError
 from kexue.tasks.pretraining.network import PretrainingModel
 from kexue.training.best import BestWeights
 from kexue.training.optimizers import AdamW
@@ -18,44 +16,7 @@ from kexue.training.seeding import seeded_training
 from kexue.training.steady import SteadyRandom
 from kexue.training.weight_average import WeightAverage
 
-__all__ = ["check_numbers", "check_training", "target_network", "train"]
-
-
-def check_numbers(**numbers: Any) -> None:
-    """Positive integers.
-
-    Raises:
-        ConfigError: names the first that is not.
-    """
-    for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise ConfigError(f"{name} must be a positive integer. Received: {name}={number!r}")
-
-
-def check_training(
-    *,
-    epochs: int,
-    batch_size: int,
-    steps_per_epoch: int | None,
-    save_every: int | None,
-    learning_rate: float,
-    weight_decay: float,
-    clip: float | None,
-    **others: float | None,
-) -> None:
-    """The numbers of a training.
-
-    Raises:
-        ConfigError: names the first that cannot work; one that is not a number would spoil all weights.
-    """
-    counts = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "save_every": save_every}
-    check_numbers(**{name: n for name, n in counts.items() if n is not None or name in ("epochs", "batch_size")})
-    for name, value in {"learning_rate": learning_rate, "clip": clip}.items():
-        if value is not None and amount(value, name, 0, EXTREME) == 0:
-            raise ConfigError(f"{name} must be above 0. Received: {name}={value!r}")
-    for name, value in {"weight_decay": weight_decay, **others}.items():
-        if value is not None:
-            amount(value, name, 0, EXTREME)
+__all__ = ["target_network", "train"]
 
 
 def target_network(model: Any) -> PretrainingModel:

@@ -11,13 +11,13 @@ import keras
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
 from kexue.models import Transformer, TransformerConfig
 from kexue.nn.masks import Causal
+from kexue.tasks._checks import check_training
 from kexue.tasks._condition_files import load_source, save_task
 from kexue.tasks._condition_source import ConditionSource, check_conditioner, check_labels
 from kexue.tasks._conditional import ConditionedBatches, first_token, texts_of
 from kexue.tasks._conditional_parts import Probabilities, Writing
 from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import stop_token
-from kexue.tasks._train import check_training
 from kexue.tasks._train import train as run_training
 from kexue.text import Tokenizer
 from kexue.training.seeding import seeded_weights

@@ -13,11 +13,12 @@ from kexue.decoding.arguments import whole
 from kexue.decoding.strategies import Search
 from kexue.errors import CheckpointError, ConfigError, DataError, KexueError
 from kexue.models import Transformer, TransformerConfig
+from kexue.tasks._checks import check_training
 from kexue.tasks._generated import GenerationScores, evaluate
 from kexue.tasks._opening import check_vocabulary, open_model
 from kexue.tasks._pairs import PairBatches, digest, encode_pairs, encode_sources, stop_token
 from kexue.tasks._task_files import read_task, write_task
-from kexue.tasks._train import check_training, target_network
+from kexue.tasks._train import target_network
 from kexue.tasks._train import train as run_training
 from kexue.tasks._writing import text_pieces
 from kexue.tasks.pretraining.network import PretrainingModel

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kexue.errors import ConfigError, DataError
+from kexue.files import for_json
 from kexue.training.batch_size.checks import positive
 from kexue.training.batch_size.fits import RateFit, StepsSamples, best_rate, fit_rates, fit_steps_samples
 from kexue.training.batch_size.laws import scale_learning_rate
@@ -79,7 +80,7 @@ class Advice:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite become None."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
+        return {name: for_json(value) for name, value in asdict(self).items()}
 
 
 def advise(
@@ -282,11 +283,3 @@ def _points(logs: Sequence[NoiseLog], target: float | None) -> list[tuple[float,
     if len(points) < 2:
         raise ConfigError(f"fewer than two runs reached the loss {target:g}")
     return points
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
