@@ -140,8 +140,12 @@ def test_an_interrupt_inside_the_garbage_collector_is_not_lost(capsys):
             gc.callbacks.remove(callback)
         time.sleep(30)  # until the signal comes again
 
-    with pytest.raises(typer.Exit) as caught:
-        command()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # several processes of tests may ignore it
+    try:
+        with pytest.raises(typer.Exit) as caught:
+            command()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert caught.value.exit_code == 130
     assert capsys.readouterr().err == "Error: interrupted.\n"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
