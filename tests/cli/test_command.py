@@ -121,31 +121,43 @@ def test_files_hold_json_that_everyone_reads(tmp_path):
     assert found == {"scale": [1.5, None, [None, 2]], "名": True}
 
 
-def test_an_interrupt_inside_the_garbage_collector_is_not_lost(capsys):
-    """Python drops what is raised in a callback of the collector; libraries have such callbacks."""
+@pytest.mark.parametrize("place", ["callback", "finalizer"])
+def test_an_interrupt_inside_the_garbage_collector_is_not_lost(place, capsys):
+    """Python drops what is raised there; libraries have such callbacks and finalizers."""
     from kexue.cli._common import guarded
 
     sent = []
 
-    def callback(*_):
+    def interrupted(*_):
         if not sent:
             sent.append(signal.raise_signal(signal.SIGINT))
 
+    class Waste:
+        def __del__(self):
+            interrupted()
+
     @guarded
     def command():
-        gc.callbacks.append(callback)
+        if place == "callback":
+            gc.callbacks.append(interrupted)
+        else:
+            waste = Waste()
+            waste.itself = waste
+            del waste
         try:
             gc.collect()
         finally:
-            gc.callbacks.remove(callback)
+            if place == "callback":
+                gc.callbacks.remove(interrupted)
         time.sleep(30)  # until the signal comes again
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # several processes of tests may ignore it
+    hook = sys.unraisablehook
     try:
         with pytest.raises(typer.Exit) as caught:
             command()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
     assert caught.value.exit_code == 130
     assert capsys.readouterr().err == "Error: interrupted.\n"
+    assert sys.unraisablehook is hook

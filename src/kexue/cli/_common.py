@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import gc
 import json
 import os
 import signal
@@ -138,32 +137,31 @@ def _warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_arrive() -> Iterator[None]:
-    """Python ignores what is raised in a callback of its garbage collector, and JAX has one: a Ctrl-C that comes just
-    then would be lost. It is sent once more."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = signal.getsignal(signal.SIGINT)
+    """Python drops what is raised in a finalizer or a callback of its garbage collector, and JAX has some: a Ctrl-C
+    that comes just then would be lost. It is sent once more."""
+    usual = sys.unraisablehook
 
-    def again(number: int, frame: Any) -> None:
-        callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
-        at = frame
-        while at is not None:
-            if at.f_code in callbacks:
-                later = threading.Timer(0.05, signal.raise_signal, (number,))
-                later.daemon = True
-                later.start()
-                return
-            at = at.f_back
-        raise KeyboardInterrupt
+    def hook(dropped: Any) -> None:
+        if dropped.exc_type is not KeyboardInterrupt:
+            usual(dropped)
+            return
+        later = threading.Timer(0.05, _interrupt)
+        later.daemon = True
+        later.start()
 
-    if usual is signal.default_int_handler:
-        signal.signal(signal.SIGINT, again)
+    sys.unraisablehook = hook
     try:
         yield
     finally:
-        if usual is signal.default_int_handler:
-            signal.signal(signal.SIGINT, usual)
+        sys.unraisablehook = usual
+
+
+def _interrupt() -> None:
+    """A Ctrl-C for the main thread, whatever it waits for."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:  # Windows
+        signal.raise_signal(signal.SIGINT)
 
 
 def start_keras() -> None:
