@@ -36,6 +36,9 @@ def test_ngrams_longer_than_the_room() -> None:
 def test_stop_tokens() -> None:
     """A stop token that is named twice ends a sequence once; one that is forbidden never comes."""
     assert texts(run(Beam(4, n_best=4), stop=[STOP, STOP])) == texts(run(Beam(4, n_best=4)))
+    assert (
+        texts(run(Beam(4), stop={STOP})) == texts(run(Beam(4), stop=np.array(STOP))) == texts(run(Beam(4), stop=STOP))
+    )
     for search in (Greedy(), Sample(2.0, n=4), Beam(3, n_best=3), Beam(3, rule="bert4keras")):
         for row in run(search, forbidden=[STOP]).sequences:
             assert all(one.reason == "length" and STOP not in one.tokens for one in row), search

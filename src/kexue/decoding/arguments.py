@@ -4,11 +4,9 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from kexue.errors import ConfigError
 
-__all__ = ["EXTREME", "amount", "ids_of", "sequences_of_ids", "whole"]
+__all__ = ["EXTREME", "amount", "ids_of", "sequences_of_ids", "several", "whole"]
 
 EXTREME = 1e20
 """Factors of logits lie between its inverse and this: beyond, float32 has no numbers for what they give."""
@@ -41,15 +39,19 @@ def amount(value: Any, name: str, least: float, most: float, hint: str = "") -> 
     return number
 
 
+def several(value: Any) -> list[Any]:
+    """One thing or an iterable of them, as a list."""
+    return list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else [value]
+
+
 def ids_of(value: Any, name: str, vocabulary: int, once: bool = True) -> list[int]:
     """One token id or several, with ``once`` each of them once.
 
     Raises:
         ConfigError: ids that the model has not.
     """
-    several = [value] if not isinstance(value, Iterable) or np.ndim(value) == 0 else value  # type: ignore[arg-type]
     try:
-        ids = [operator.index(n) for n in several]
+        ids = [operator.index(n) for n in several(value)]
     except TypeError:
         ids = [-1]
     if any(not 0 <= n < vocabulary for n in ids):

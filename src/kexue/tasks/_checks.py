@@ -8,14 +8,14 @@ from kexue.errors import ConfigError
 __all__ = ["check_numbers", "check_training"]
 
 
-def check_numbers(**numbers: Any) -> None:
-    """Positive integers.
+def check_numbers(*, optional: bool = False, **numbers: Any) -> None:
+    """Positive integers; ``optional``: they may be None.
 
     Raises:
         ConfigError: names the first that is not.
     """
     for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
+        if not (optional and number is None) and (not isinstance(number, int) or number < 1):
             raise ConfigError(f"{name} must be a positive integer. Received: {name}={number!r}")
 
 
@@ -35,8 +35,8 @@ def check_training(
     Raises:
         ConfigError: names the first that cannot work; one that is not a number would spoil all weights.
     """
-    counts = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "save_every": save_every}
-    check_numbers(**{name: n for name, n in counts.items() if n is not None or name in ("epochs", "batch_size")})
+    check_numbers(epochs=epochs, batch_size=batch_size)
+    check_numbers(optional=True, steps_per_epoch=steps_per_epoch, save_every=save_every)
     for name, value in {"learning_rate": learning_rate, "clip": clip}.items():
         if value is not None and amount(value, name, 0, EXTREME) == 0:
             raise ConfigError(f"{name} must be above 0. Received: {name}={value!r}")

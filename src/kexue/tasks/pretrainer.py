@@ -13,12 +13,13 @@ import keras
 from kexue.errors import ConfigError, DataError
 from kexue.files import folder_lock
 from kexue.models import Transformer, TransformerConfig
+from kexue.tasks._checks import check_numbers
 from kexue.tasks.pretraining.batches import PretrainingBatches, parts
 from kexue.tasks.pretraining.electra import ElectraModel, generator_config, with_shared_embeddings
 from kexue.tasks.pretraining.logs import CsvLog, Speed
 from kexue.tasks.pretraining.network import PretrainingModel
 from kexue.tasks.pretraining.objectives import Electra, Objective, parse
-from kexue.tasks.pretraining.setup import Source, check, copied, network, positive, specials
+from kexue.tasks.pretraining.setup import Source, check, copied, network, specials
 from kexue.text import Tokenizer
 from kexue.text.corpus import Shards, open_shards
 from kexue.text.corpus.shards import vocabulary_hash
@@ -186,8 +187,8 @@ class Pretrainer:
             ConfigError: arguments that cannot work, a ``folder`` of another run, or one that another process works in.
             DataError: shards of another vocabulary, or without tokens.
         """
-        positive(steps=steps, batch_size=batch_size, accumulation=accumulation, valid_rows=valid_rows)
-        positive(optional=True, valid_every=valid_every, save_every=save_every, log_every=log_every)
+        check_numbers(steps=steps, batch_size=batch_size, accumulation=accumulation, valid_rows=valid_rows)
+        check_numbers(optional=True, valid_every=valid_every, save_every=save_every, log_every=log_every)
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed must be an integer of at least 0. Received: seed={seed!r}")
         self._check_batch(batch_size)
@@ -283,8 +284,8 @@ class Pretrainer:
             ``{corpus: {"mlm_loss": ..., "mlm_accuracy": ..., "mlm_perplexity": ..., ...}}``; with ELECTRA
             ``generator_loss``, ``generator_perplexity``, ``discriminator_accuracy`` and so on.
         """
-        positive(batch_size=batch_size)
-        positive(optional=True, rows=rows)
+        check_numbers(batch_size=batch_size)
+        check_numbers(optional=True, rows=rows)
         self._check_batch(batch_size)
         shards, found = self._open(shards), {}
         if not self._network.compiled:

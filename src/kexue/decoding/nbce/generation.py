@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kexue.decoding.arguments import EXTREME, amount, sequences_of_ids, whole
+from kexue.decoding.arguments import EXTREME, amount, sequences_of_ids, several, whole
 from kexue.decoding.nbce.law import Law, Used, step
 from kexue.decoding.nbce.pooling import Pooling, check
 from kexue.errors import ConfigError
@@ -113,7 +113,7 @@ class NBCE:
         """
         max_tokens = whole(max_tokens, "max_tokens")
         contexts, (prompt,) = sequences_of_ids(contexts, "contexts"), sequences_of_ids([prompt], "prompt")
-        stop = [int(stop)] if isinstance(stop, int | np.integer) else stop
+        stop = several(stop)
         if not contexts or max_tokens < 1:
             raise ConfigError(f"needs a context and max_tokens >= 1. Received: {len(contexts)} and {max_tokens}")
         if not (self.start or prompt):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kexue.decoding.filters import draw
 from kexue.decoding.nbce.pooling import NEVER, Pooling, merge, normalised, number_ops
 
 __all__ = ["Law", "Step", "Used", "step"]
@@ -97,8 +98,7 @@ def step(law: Law, logits: Any, t: Any, previous: Any, data: Any, count: Any = N
         token = ops.argmax(found.log_scores, axis=-1)
     else:
         p = ops.exp(normalised(found.log_scores / data["temperature"]))
-        total = ops.where(p > 0, ops.cumsum(p, axis=-1), 0.0)  # as in `kexue.decoding.filters.draw`
-        token = ops.argmax(total > data["numbers"][t] * ops.max(total), axis=-1)
+        token = draw(p, data["numbers"][t])
     own = ops.take(logs[1:], token, axis=1)
     mine = own if count is None else ops.where(ops.arange(float(own.shape[0])) < count, own, 2 * NEVER)
     context = found.context if law.pooling == "min_entropy" and not law.exact else ops.argmax(mine, axis=-1)

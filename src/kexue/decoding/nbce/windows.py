@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kexue.decoding.arguments import sequences_of_ids
+from kexue.decoding.arguments import sequences_of_ids, several
 from kexue.decoding.nbce.pooling import normalised
 from kexue.decoding.nbce.windows_mask import ParallelWindows
 from kexue.decoding.search.forward import no_gradients
@@ -108,7 +108,7 @@ def write_greedily(
 ) -> list[int]:
     """Ids by ``step(contexts, task) -> (V,)``, the largest each time."""
     written: list[int] = []
-    stop = [int(stop)] if isinstance(stop, int | np.integer) else stop
+    stop = several(stop)
     while len(written) < max_tokens:
         token = int(np.argmax(step(contexts, [*task, *written])))
         if token in stop:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kexue.decoding.search.chains import draw
 from kexue.decoding.search.language import MaskedScores
+from kexue.decoding.search.states import seed_sequence
 from kexue.errors import ConfigError
 
 __all__ = ["MaskedChains", "MaskedGibbs", "special_tokens"]
@@ -128,11 +129,7 @@ class MaskedGibbs:
             raise ConfigError(
                 f"needs steps >= thin >= 1 and burn_in >= 0. Received: steps={steps}, thin={thin}, burn_in={burn_in}"
             )
-        try:
-            sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-        except (TypeError, ValueError):
-            raise ConfigError(f"seed must be an integer from 0 on, or None. Received: {seed!r:.80}") from None
-        rngs = [np.random.default_rng(child) for child in sequence.spawn(len(start))]
+        rngs = [np.random.default_rng(child) for child in seed_sequence(seed).spawn(len(start))]
         orders = [_order(self.scan, free, self.block, rng) for free, rng in zip(places, rngs, strict=True)]
         texts = [[int(i) for i in text] for text in start]
         kept, numbers, changed, total = [], [], np.zeros(len(texts)), np.zeros(len(texts))

@@ -7,7 +7,18 @@ import numpy as np
 
 from kexue.errors import ConfigError
 
-__all__ = ["Batch", "Density", "Seed", "accept_test", "checked_scores", "chosen", "copied", "generator", "stacked"]
+__all__ = [
+    "Batch",
+    "Density",
+    "Seed",
+    "accept_test",
+    "checked_scores",
+    "chosen",
+    "copied",
+    "generator",
+    "seed_sequence",
+    "stacked",
+]
 
 Batch = Any
 """States of several chains: an array whose first axis counts them, or a list with one object each."""
@@ -24,10 +35,17 @@ def generator(seed: Seed) -> np.random.Generator:
     Raises:
         ConfigError: no seed.
     """
-    if isinstance(seed, np.random.Generator):
-        return seed
+    return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed_sequence(seed))
+
+
+def seed_sequence(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequence:
+    """What generators are seeded with, from a seed, or the one that was given.
+
+    Raises:
+        ConfigError: no seed.
+    """
     try:
-        return np.random.default_rng(seed)
+        return seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     except (TypeError, ValueError):
         raise ConfigError(f"seed must be an integer from 0 on, or None. Received: {seed!r:.80}") from None
 

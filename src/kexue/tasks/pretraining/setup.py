@@ -15,7 +15,7 @@ from kexue.tasks.pretraining.objectives import Specials
 from kexue.text import Tokenizer
 from kexue.training.seeding import seeded_weights
 
-__all__ = ["check", "copied", "network", "positive", "specials"]
+__all__ = ["check", "copied", "network", "specials"]
 
 _SEAMS = "。！？；!?;\n"
 
@@ -79,13 +79,6 @@ def check(model: Transformer, tokenizer: Tokenizer, length: int, head: str, mask
 
 
 _ARTICLE = {"lm": "an lm", "discriminator": "a discriminator"}
-
-
-def positive(*, optional: bool = False, **numbers: Any) -> None:
-    """Raise ConfigError for numbers that are no positive integers; ``optional``: they may be None."""
-    for name, number in numbers.items():
-        if not (optional and number is None) and (not isinstance(number, int) or number < 1):
-            raise ConfigError(f"{name} must be a positive integer. Received: {name}={number!r}")
 
 
 def specials(tokenizer: Tokenizer) -> Specials:

@@ -80,7 +80,7 @@ class Advice:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite become None."""
-        return {name: for_json(value) for name, value in asdict(self).items()}
+        return dict(for_json(asdict(self)))
 
 
 def advise(

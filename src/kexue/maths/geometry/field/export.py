@@ -78,7 +78,7 @@ def to_sympy(element: Element, factor: bool = True) -> sympy.Expr:
     if not factor:
         den = [_expanded(field, field.factor_polynomial(number), symbols) ** -e for number, e in element.factors]
         return _expanded(field, element.num, symbols) * sympy.Mul(sympy.Rational(1, element.content), *den)
-    constant, powers, roots = product_form(element)
+    constant, powers, roots = _factorised(element)
     parts = [sympy.Rational(constant.numerator, constant.denominator)]
     parts += [symbols[ring.index[root]] ** e for root, e in roots]
     parts += [_expanded(field, p, symbols) ** e for p, e in powers]
@@ -96,7 +96,13 @@ def product_form(
         element: the element.
         longest: numerators of more terms are not factorised; None takes what is fit for showing.
     """
-    element = with_constants(element)
+    return _factorised(with_constants(element), longest)
+
+
+def _factorised(
+    element: Element, longest: int | None = None
+) -> tuple[Fraction, list[tuple[Poly, int]], list[tuple[str, int]]]:
+    element.lift()
     field = element.field
     below = [(field.factor_polynomial(number), -e) for number, e in element.factors]
     top, above = _shown_factors(field, element.num, longest)
